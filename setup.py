@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build of the C core; everything else is in pyproject.toml.
 
-`python setup.py -q build_clib build_ext --inplace` builds in place; an object file is compiled again only when its
-source, any header or this build changed.
+`python setup.py -q build_clib build_ext --inplace` builds in place; an object file is compiled again only
+when its source, any header or this build changed.
 """
 
 from __future__ import annotations

@@ -23,15 +23,15 @@ typedef int32_t efl_status;
 
 #define EFL_OK 0
 /* 10..19: arguments */
-#define EFL_E_SHAPE 10   /* a dimension is 0, negative or above its limit, or shapes do not fit each other */
-#define EFL_E_RANGE 11   /* a number is outside its documented range */
-#define EFL_E_NULL 12    /* a pointer that must be given is null */
-#define EFL_E_SIZE 13    /* a buffer or scratch area is too small */
+#define EFL_E_SHAPE 10 /* a dimension is 0, negative or above its limit, or shapes do not fit each other */
+#define EFL_E_RANGE 11 /* a number is outside its documented range */
+#define EFL_E_NULL 12  /* a pointer that must be given is null */
+#define EFL_E_SIZE 13  /* a buffer or scratch area is too small */
 /* 20..29: models */
-#define EFL_E_OP 20      /* an operator kind that this build does not know */
-#define EFL_E_SCALE 21   /* a scale is not finite, not positive, or a requantisation scale is 256 or more */
+#define EFL_E_OP 20    /* an operator kind that this build does not know */
+#define EFL_E_SCALE 21 /* a scale is not finite, not positive, or a requantisation scale is 256 or more */
 /* 30..39: secret data */
-#define EFL_E_AUTH 30    /* a share, tag or canary does not check */
+#define EFL_E_AUTH 30 /* a share, tag or canary does not check */
 
 /* One line for each code, without a newline; never null. */
 const char *efl_status_text(efl_status status);

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builder of the extension `edgefl.native._core` (cffi, API mode, limited API: one cp310-abi3 file an architecture).
+"""Builder of the extension `edgefl.native._core`: cffi, API mode, limited API, one cp310-abi3 file.
 
-In: csrc/include/edgefl.h between its `cdef begin` and `cdef end` marks, parsed as it is, and every csrc/**/*.c.
-Out: the `ffi` builder object that setup.py names in `cffi_modules`.
+In: csrc/include/edgefl.h between its `cdef begin` and `cdef end` marks, parsed as it is, and every
+csrc/**/*.c.  Out: the `ffi` builder object that setup.py names in `cffi_modules`.
 Invariant: `depends` lists every C file and header, so an edit always rebuilds.
 """
 
@@ -17,7 +17,14 @@ CSRC = ROOT / "csrc"
 FOLDERS = ("core", "nn", "arch", "dp", "secagg", "ota")
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow"]
 # No FMA contraction, no fast-math: float results must be the same bits on every architecture.
-CFLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-stack-protector", "-fvisibility=hidden"]
+CFLAGS = [
+    "-std=c11",
+    "-O3",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-stack-protector",
+    "-fvisibility=hidden",
+]
 
 
 def sources() -> list[str]:
@@ -31,7 +38,7 @@ def headers() -> list[str]:
 
 
 def cdef() -> str:
-    """Declarations of the public header, without its preprocessor frame."""
+    """Cut out the declarations of the public header, without its preprocessor frame."""
     text = (CSRC / "include" / "edgefl.h").read_text(encoding="utf-8")
     return text.split("/* cdef begin */", 1)[1].split("/* cdef end */", 1)[0]
 
