@@ -36,6 +36,23 @@ typedef int32_t efl_status;
 /* One line for each code, without a newline; never null. */
 const char *efl_status_text(efl_status status);
 
+/* ---------------------------------------------------------------- instruction sets: csrc/core/init.c */
+
+#define EFL_ISA_REF 0 /* scalar C */
+#define EFL_ISA_AVX2 1
+#define EFL_ISA_AVX512VNNI 2 /* with F, BW, DQ and VL */
+#define EFL_ISA_NEON 3
+#define EFL_ISA_COUNT 4
+
+/* Choose the fastest kernels of this machine; without it the scalar ones run. */
+void efl_init(void);
+/* Bit 1 << EFL_ISA_* for each set that runs here. */
+uint32_t efl_isa_supported(void);
+int32_t efl_isa_current(void);
+const char *efl_isa_name(int32_t isa);
+/* For tests: use these kernels from now on. EFL_E_RANGE if they do not run here. Not while a call is running. */
+efl_status efl_isa_select(int32_t isa);
+
 /* ---------------------------------------------------------------- secagg, dp and ota section (csrc/secagg, csrc/dp) */
 
 /* ---------------------------------------------------------------- nn section (csrc/core, csrc/nn, csrc/arch) */

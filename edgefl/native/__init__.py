@@ -4,3 +4,9 @@
 In: NumPy arrays and bytes.  Out: the same.  Refuses: anything the C core reports with a status, as an
 exception of edgefl.errors.  Each module wraps one part: engine (forward and training), masks, dp.
 """
+
+from edgefl.native._core import ffi, lib
+
+lib.efl_init()
+
+__all__ = ["ffi", "lib"]
