@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The graph of an int8 model: what the reader builds, the engine runs and the writer patches.
 
-In: nothing (plain data).  Out: Graph.  Invariant: a Graph returned by `read_model` is validated: every index is in
-range, every shape follows from its inputs, every buffer offset lies inside the file, every scale is finite and > 0.
-Nothing here computes; see edgefl/model/read.py (building), edgefl/train/plan.py (arena), csrc/nn/plan.c (running).
+In: nothing (plain data). Out: Graph. Invariant: a Graph returned by `read_model` is validated: every index is
+in range, every shape follows from its inputs, every buffer offset lies inside the file, every scale is finite
+and > 0. Nothing here computes; see edgefl/model/read.py (building), edgefl/train/plan.py (arena),
+csrc/nn/plan.c (running).
 """
 
 from __future__ import annotations
@@ -64,8 +65,10 @@ class Tensor:
 class Param:
     """Weights and bias of one operator, as read from the file.
 
-    q int8: conv [Co,Kh,Kw,Ci/groups], depthwise [Kh,Kw,Co] (Co = Ci*mult), dense [Co,K].  b int32 [Co] (zeros if the
-    file has none: then bias_offset is None and the bias never trains).
+    q int8: conv [Co,Kh,Kw,Ci/groups], depthwise [Kh,Kw,Co] (Co = Ci*mult), dense [Co,K].  b int32 [Co] (zeros
+    if the file has none: then bias_offset is None and the bias never trains).  Both are read-only views of the
+    file.  The reader guarantees K <= 32768 and 32640*K + max|b| < 2^31, K = terms of one output, so that int32
+    sums cannot overflow.
     """
 
     op_index: int  # index of the operator in the file (also for messages)
@@ -74,7 +77,8 @@ class Param:
     scales: np.ndarray  # float32 [1] (per tensor) or [Co]
     weight_offset: int  # byte offset of q in the file
     bias_offset: int | None  # byte offset of b in the file
-    shared: bool = False  # the buffer is used more than once: frozen
+    shared: bool = False  # the weight buffer is used more than once: weights frozen
+    bias_shared: bool = False  # the bias buffer is used more than once: bias frozen
     qmin: int = -127  # -128 if the tensor already holds a -128
 
     @property
@@ -117,6 +121,10 @@ class Graph:
 
     @property
     def logits(self) -> int:
-        """Tensor index the loss looks at: the input of a final SOFTMAX, else the output."""
-        last = self.nodes[-1]
-        return last.inputs[0] if last.kind is Op.SOFTMAX else self.output
+        """Tensor the loss looks at: the input of a final SOFTMAX (COPYs may follow it), else the output."""
+        for node in reversed(self.nodes):
+            if node.kind is Op.SOFTMAX:
+                return node.inputs[0]
+            if node.kind is not Op.COPY:
+                break
+        return self.output

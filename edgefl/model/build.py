@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Growing a Graph operator by operator, with the checks that all operators share.
+
+In: RawModel and the file's operators in order. Out: Graph. Refuses an activation that is not int8 with one
+scale, a batch other than 1, a tensor used before it is made, and sums that int32 could not hold.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from edgefl.errors import ModelError
+from edgefl.model.flat import RawModel, RawOp, RawTensor
+from edgefl.model.graph import Act, Graph, Node, Param, Tensor
+from edgefl.model.shape import to_hwc
+
+MAX_TERMS = 32768  # of one output: 255 * 128 * 32768 < 2^30, and a bias trains up to 2^30
+_ACTS = {0: Act.NONE, 1: Act.RELU, 2: Act.RELU_N1_TO_1, 3: Act.RELU6}  # the schema's ActivationFunctionType
+
+
+def refuse(op: RawOp, what: str, hint: str = "") -> ModelError:
+    """Build the one-line error that names the operator and its index."""
+    return ModelError(f"operator {op.index} ({op.name}) {what}", hint=hint)
+
+
+class Builder:
+    """Collects tensors, nodes and params of one graph."""
+
+    def __init__(self, raw: RawModel, source: int) -> None:
+        """Start with the file's input tensor; a float32 one waits for its QUANTIZE."""
+        self.raw = raw
+        self._source = source
+        self._made: dict[int, int] = {}  # tensor of the file -> tensor of the graph
+        self._floats: dict[int, int] = {}  # float tensor of the file -> its int8 source
+        self._tensors: list[Tensor] = []
+        self._nodes: list[Node] = []
+        self._params: list[Param] = []
+        self._input = -1
+        self._input_dtype = "int8"
+        self._tensor_uses = Counter(t.offset for t in raw.tensors if t.n_bytes)
+        self._op_uses = Counter(i for op in raw.ops for i in op.inputs)
+        if raw.tensors[source].dtype != "float32":
+            self._input = self._add_tensor(source, "the model's input")
+
+    # Tensors.
+
+    def raw_tensor(self, op: RawOp, slot: int) -> RawTensor:
+        """Give the file's tensor at input `slot` of `op`."""
+        if slot >= len(op.inputs) or op.inputs[slot] < 0:
+            raise refuse(op, f"has no input {slot}", "the file is damaged; convert it again")
+        return self.raw.tensors[op.inputs[slot]]
+
+    def constant(self, op: RawOp, slot: int, dtypes: tuple[str, ...]) -> np.ndarray:
+        """Give the constant at input `slot`, read-only."""
+        tensor = self.raw_tensor(op, slot)
+        if tensor.dtype not in dtypes:
+            raise refuse(
+                op, f"has {tensor.dtype} constants at input {slot}, edgefl takes {' or '.join(dtypes)}"
+            )
+        if not tensor.n_bytes or tensor.odd:
+            raise refuse(op, f"needs plain constants at input {slot}, they are {tensor.odd or 'computed'}")
+        return self.raw.constant(tensor)
+
+    def activation(self, op: RawOp, slot: int = 0) -> int:
+        """Give the graph's tensor at input `slot`, made earlier."""
+        tensor = self.raw_tensor(op, slot)
+        index = op.inputs[slot]
+        if index in self._made:
+            return self._made[index]
+        if tensor.n_bytes:
+            raise refuse(op, f"has a constant at input {slot}", "edgefl takes a computed tensor there")
+        if tensor.dtype != "int8":
+            raise refuse(op, f"takes {tensor.dtype} values", _dtype_hint(tensor.dtype))
+        raise refuse(
+            op, f"uses tensor {index} before it is computed", "the file is damaged; convert it again"
+        )
+
+    def shape(self, index: int) -> tuple[int, int, int]:
+        """(H, W, C) of a tensor of the graph."""
+        return self._tensors[index].shape
+
+    def scale(self, index: int) -> np.float32:
+        """Scale of a tensor of the graph."""
+        return np.float32(self._tensors[index].scale)
+
+    def zero(self, index: int) -> int:
+        """Zero point of a tensor of the graph."""
+        return self._tensors[index].zero
+
+    def same_quantisation(self, op: RawOp, a: int, b: int) -> None:
+        """Refuse an operator that only moves bytes but declares another scale for its result."""
+        s, t = self._tensors[a], self._tensors[b]
+        if (s.scale, s.zero) != (t.scale, t.zero):
+            raise refuse(
+                op, "changes scale or zero point, which LiteRT would ignore", "convert the model again"
+            )
+
+    def output(self, op: RawOp, shape: tuple[int, int, int] | None = None) -> int:
+        """Make the single output of `op`; its declared shape must be `shape` (None: any)."""
+        if len(op.outputs) != 1 or op.outputs[0] < 0:
+            raise refuse(op, f"has {len(op.outputs)} outputs, edgefl takes one")
+        index = op.outputs[0]
+        if (
+            index in self._made
+            or index in self._floats
+            or index == self._source
+            or self.raw.tensors[index].n_bytes
+        ):
+            raise refuse(op, f"writes tensor {index} a second time", "the file is damaged; convert it again")
+        made = self._add_tensor(index, f"the result of operator {op.index} ({op.name})")
+        if shape is not None and self._tensors[made].shape != shape:
+            declared = list(self.raw.tensors[index].shape)
+            raise refuse(
+                op,
+                f"declares the result {declared}, its inputs give {list(shape)} (H, W, C)",
+                "convert it again",
+            )
+        return made
+
+    def _add_tensor(self, index: int, what: str) -> int:
+        raw = self.raw.tensors[index]
+        if raw.dtype != "int8":
+            raise ModelError(f"{what} is {raw.dtype}", hint=_dtype_hint(raw.dtype))
+        if raw.odd:
+            raise ModelError(f"{what} is {raw.odd}, edgefl cannot train through it")
+        hwc = to_hwc(raw.shape)
+        if hwc is None:
+            raise ModelError(
+                f"{what} has shape {list(raw.shape)}, edgefl needs batch 1 and sizes of 1 or more"
+            )
+        if len(raw.scales) != 1 or not _sound(raw.scales) or not -128 <= raw.zeros[0] <= 127:
+            raise ModelError(
+                f"{what} needs one scale above 0 and a zero point in -128..127", hint="convert it again"
+            )
+        self._made[index] = len(self._tensors)
+        self._tensors.append(Tensor(raw.name, hwc, float(raw.scales[0]), int(raw.zeros[0]), raw.shape))
+        return self._made[index]
+
+    # Float borders.
+
+    def quantised_input(self, op: RawOp) -> bool:
+        """Take `op` as the QUANTIZE of a float32 input of the whole model, if that is what it is."""
+        if op.inputs != (self._source,) or self.raw.tensors[self._source].dtype != "float32":
+            return False
+        if self._input >= 0:
+            raise refuse(
+                op, "quantises the float input a second time", "edgefl takes one QUANTIZE at the input"
+            )
+        self._input = self.output(op)
+        self._input_dtype = "float32"
+        return True
+
+    def float_output(self, op: RawOp) -> None:
+        """Take `op` as the DEQUANTIZE at the model's end."""
+        source = self.activation(op)
+        if len(op.outputs) != 1 or op.outputs[0] < 0 or self.raw.tensors[op.outputs[0]].dtype != "float32":
+            raise refuse(op, "does not give one float32 tensor", "convert the model again")
+        self._floats[op.outputs[0]] = source
+
+    # Nodes and params.
+
+    def act(self, op: RawOp) -> Act:
+        """Fused activation of `op`."""
+        code = int(op.options["FusedActivationFunction"])
+        if code not in _ACTS:
+            raise refuse(op, f"has fused activation {code}, edgefl takes none, RELU, RELU6 and RELU_N1_TO_1")
+        return _ACTS[code]
+
+    def add(self, node: Node) -> None:
+        """Append a node."""
+        self._nodes.append(node)
+
+    def param(self, op: RawOp, x: int, y: int, axis: int, terms: int) -> int:
+        """Read weights (input 1) and bias (input 2) of `op` and check their scales; index into Graph.params.
+
+        axis: dimension of the output channels in the file's weights.  terms: products summed for one output.
+        """
+        weights = self.raw_tensor(op, 1)
+        q = self.constant(op, 1, ("int8",))
+        n_out = q.shape[axis]
+        if len(weights.scales) not in (1, n_out) or not _sound(weights.scales) or weights.zeros.any():
+            raise refuse(
+                op, f"needs weights with 1 or {n_out} scales above 0 and zero points 0", "convert it again"
+            )
+        if len(weights.scales) > 1 and weights.axis != axis:
+            raise refuse(op, f"has weight scales along dimension {weights.axis}, edgefl takes {axis}")
+        b, bias_offset = self._bias(op, n_out, x, y)
+        if terms > MAX_TERMS:
+            raise refuse(op, f"sums {terms} products for one output, the limit is {MAX_TERMS}")
+        if 255 * 128 * terms + int(np.abs(b.astype(np.int64)).max()) >= 1 << 31:
+            raise refuse(op, "has a bias so large that its int32 sums could overflow")
+        scale = self.scale(x) * weights.scales / self.scale(y)
+        if not np.all(scale < 256):
+            raise refuse(op, "has s_x*s_w/s_y of 256 or more", "LiteRT refuses it too; convert it again")
+        if q.ndim == 4 and op.name == "DEPTHWISE_CONV_2D":
+            q = q[0]
+        self._params.append(
+            Param(
+                op_index=op.index,
+                q=q,
+                b=b,
+                scales=weights.scales,
+                weight_offset=weights.offset,
+                bias_offset=bias_offset,
+                shared=self._shared(op, 1),
+                bias_shared=bias_offset is not None and self._shared(op, 2),
+                qmin=-128 if bool((q == -128).any()) else -127,
+            )
+        )
+        return len(self._params) - 1
+
+    def _shared(self, op: RawOp, slot: int) -> bool:
+        return self._tensor_uses[self.raw_tensor(op, slot).offset] > 1 or self._op_uses[op.inputs[slot]] > 1
+
+    def _bias(self, op: RawOp, n_out: int, x: int, y: int) -> tuple[np.ndarray, int | None]:
+        if len(op.inputs) < 3 or op.inputs[2] < 0:
+            b = np.zeros(n_out, np.int32)
+            b.flags.writeable = False
+            return b, None
+        tensor = self.raw_tensor(op, 2)
+        b = self.constant(op, 2, ("int32",)).reshape(-1)
+        if len(b) != n_out:
+            raise refuse(
+                op, f"has {len(b)} biases for {n_out} outputs", "the file is damaged; convert it again"
+            )
+        if len(tensor.scales):
+            # LiteRT's own check (GetQuantizedConvolutionMultipler): within 2 % of the output scale.
+            expected = self.scale(x) * self.raw_tensor(op, 1).scales
+            if not np.all(np.abs(expected - tensor.scales) <= np.float32(0.02) * self.scale(y)):
+                raise refuse(op, "has a bias scale that is not s_x*s_w", "convert the model again")
+        return b, tensor.offset
+
+    def finish(self, target: int) -> Graph:
+        """Close the graph at the file's output tensor."""
+        raw = self.raw.tensors[target]
+        if self._input < 0:
+            raise ModelError(
+                "the model's input is float32 and no QUANTIZE follows", hint=_dtype_hint("float32")
+            )
+        index = self._made.get(target, self._floats.get(target))
+        if index is None:
+            raise ModelError(
+                f"the model's output ({raw.dtype}) is computed by no operator", hint=_dtype_hint(raw.dtype)
+            )
+        if not self._nodes:
+            raise ModelError("the model computes nothing, so there is nothing to run or train")
+        return Graph(
+            tensors=self._tensors,
+            nodes=self._nodes,
+            params=self._params,
+            input=self._input,
+            output=index,
+            input_dtype=self._input_dtype,
+            output_dtype="float32" if target in self._floats else "int8",
+            data=self.raw.data,
+        )
+
+
+def _sound(scales: np.ndarray) -> bool:
+    return bool(np.all(np.isfinite(scales) & (scales > 0)))
+
+
+def _dtype_hint(dtype: str) -> str:
+    if dtype == "float32":
+        return (
+            "edgefl takes full-integer int8 models, not float or hybrid ones; convert with int8 activations"
+        )
+    return f"edgefl takes int8 activations, {dtype} files run in LiteRT only; convert to int8"

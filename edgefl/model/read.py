@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An int8 .tflite file -> validated Graph.
+
+In: the whole file as bytes, which may be hostile. Out: Graph (edgefl/model/graph.py). Refuses what it cannot
+run exactly, in one line with operator, index and what can still be done. Invariant: after read_model every
+index is in range, every shape follows from the inputs, every operator leads to the output, and no buffer
+overlaps another. To add an operator: a builder in edgefl/model/ops.py (and its options in flat.py), a value
+in Op, its kernels in csrc.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+from edgefl.errors import ModelError
+from edgefl.model.build import Builder
+from edgefl.model.flat import RawModel, RawOp, read_flat
+from edgefl.model.graph import Graph, Op
+from edgefl.model.ops import BUILDERS, is_shape_arithmetic
+
+
+def read_model(data: bytes) -> Graph:
+    """Read and validate an int8 .tflite file.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+
+    Returns
+    -------
+    Graph
+        One input, one output, operators in file order; its arrays are read-only views of `data`.
+
+    Raises
+    ------
+    ModelError
+        The file is damaged, not an int8 model, or holds an operator that edgefl does not run.
+    """
+    data = bytes(data)
+    raw = read_flat(data)
+    source = _single(raw.inputs, "inputs")
+    target = _single(raw.outputs, "outputs")
+    if not raw.ops:
+        raise ModelError("the model has no operators, so there is nothing to run or train")
+    builder = Builder(raw, source)
+    for op in raw.ops:
+        if not is_shape_arithmetic(raw, op):
+            _builder_of(op)(builder, op)
+    graph = builder.finish(target)
+    _check_flow(graph)
+    _check_overlap(raw, graph)
+    return graph
+
+
+def _single(indices: tuple[int, ...], what: str) -> int:
+    if len(indices) != 1 or indices[0] < 0:
+        raise ModelError(
+            f"the model has {len(indices)} {what}, edgefl takes models with one input and one output"
+        )
+    return indices[0]
+
+
+def _builder_of(op: RawOp) -> Callable[[Builder, RawOp], None]:
+    """Give the function that turns this operator into a Node."""
+    if op.name not in BUILDERS:
+        raise ModelError(
+            f"operator {op.index} ({op.name}) is not supported",
+            hint="LiteRT still runs this file; to train it, convert it without that operator",
+        )
+    return BUILDERS[op.name]
+
+
+def _check_flow(graph: Graph) -> None:
+    """Every operator's result is used, so every operator leads to the output; SOFTMAX only at the end."""
+    used = {i for node in graph.nodes for i in node.inputs} | {graph.output}
+    for node in graph.nodes:
+        if node.output not in used:
+            raise ModelError(
+                f"operator {node.index}: its result is never used", hint="export one output only"
+            )
+        if node.kind is Op.SOFTMAX and graph.logits != node.inputs[0]:
+            raise ModelError(
+                f"operator {node.index} (SOFTMAX) is not at the model's end", hint="edgefl cannot train this"
+            )
+
+
+def _check_overlap(raw: RawModel, graph: Graph) -> None:
+    """Weights and biases lie apart: patching one never changes another."""
+    ranges = sorted({(t.offset, t.offset + t.n_bytes) for t in raw.tensors if t.n_bytes})
+    for (_, end), (start, _) in pairwise(ranges):
+        if start < end:
+            raise ModelError(
+                f"the model file is damaged: two buffers overlap at byte {start}", hint="convert it again"
+            )
