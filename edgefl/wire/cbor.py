@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Strict canonical CBOR: the deterministic encoding of RFC 8949 section 4.2.1, without floats and tags.
 
-In: integers of -2^63..2^64-1, bytes, text, lists, maps (keys: integer, text, bytes), booleans, None.  Out: bytes,
-and back.  Refuses everything else: longer forms than needed, unsorted or repeated keys, indefinite lengths, floats,
-tags, other simple values, bad UTF-8, trailing bytes, more than `max_bytes`, deeper than `max_depth`.
-Invariant: `loads(b)` succeeds only if `dumps(loads(b)) == b`: a value has one encoding, so a hash over it is safe.
-A declared length is compared with the bytes that are there before anything is allocated.
+In: integers of -2^63..2^64-1, bytes, text, lists, maps (keys: integer, text, bytes), booleans, None. Out:
+bytes, and back.  Refuses everything else: longer forms than needed, unsorted or repeated keys, indefinite
+lengths, floats, tags, other simple values, bad UTF-8, trailing bytes, more than `max_bytes`, deeper than
+`max_depth`.  Invariant: `loads(b)` succeeds only if `dumps(loads(b)) == b`: a value has one encoding, so a
+hash over it is safe.  A declared length is compared with the bytes at hand before anything is allocated.
 """
 
 from __future__ import annotations
