@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`edgefl`: finds the module of a command, runs it, turns every outcome into an exit code.
 
-In: arguments.  Out: exit code (0 ok, 64 usage, 65 data or model, 66 missing, 69 unavailable, 70 internal, 74 I/O,
-75 temporary, 77 permission, 78 configuration, 130 interrupted).  Refuses to show a traceback unless EDGEFL_DEBUG=1.
-Invariant: starting one command imports that command's group only; no group imports numpy before it runs.
+In: arguments. Out: exit code (0 ok, 64 usage, 65 data or model, 66 missing, 69 unavailable, 70 internal, 74
+I/O, 75 temporary, 77 permission, 78 configuration, 130 interrupted). Refuses to show a traceback unless
+EDGEFL_DEBUG=1. Invariant: starting one command imports that command's group only; no group imports numpy
+before it runs.
 
 A group module has `register(commands)`: for each command `parser = commands.add_parser(name, help=...)`, its
 arguments, and `parser.set_defaults(run=function)`; `function(args)` returns the exit code (None is 0).
