@@ -13,6 +13,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from h2 import events
 from h2.config import H2Configuration
@@ -154,7 +155,8 @@ class Connection:
             window = self.h2.local_flow_control_window(stream.id)
             size = min(len(view), window, self.h2.max_outbound_frame_size)
             if size <= 0 < len(view):
-                await asyncio.wait({self.window, stream.done}, return_when=asyncio.FIRST_COMPLETED)
+                either: set[asyncio.Future[Any]] = {self.window, stream.done}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 continue
             self.h2.send_data(stream.id, bytes(view[:size]), end_stream=size == len(view))
             self._flush()

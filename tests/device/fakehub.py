@@ -8,6 +8,7 @@ a stream.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import socket
 import ssl
@@ -128,13 +129,9 @@ class FakeHub:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def stop(self) -> None:
-        self.socket.shutdown(socket.SHUT_RDWR)
-        self.socket.close()
-        for sock in self.open:
-            try:
+        for sock in [self.socket, *self.open]:
+            with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             sock.close()
 
     def _accept(self) -> None:
@@ -146,10 +143,17 @@ class FakeHub:
             threading.Thread(target=self._serve, args=(raw,), daemon=True).start()
 
     def _serve(self, raw: socket.socket) -> None:
+        sock = self.tls.wrap_socket(raw, server_side=True, do_handshake_on_connect=False)
         try:
-            sock = self.tls.wrap_socket(raw, server_side=True)
+            sock.do_handshake()
         except OSError:
-            raw.close()
+            # Linger until the client has read the alert: closing with unread data would reset the connection.
+            with contextlib.suppress(OSError):
+                rest = socket.socket(fileno=sock.detach())
+                rest.shutdown(socket.SHUT_WR)
+                while rest.recv(65536):
+                    pass
+                rest.close()
             return
         self.connections += 1
         self.open.append(sock)
