@@ -8,7 +8,7 @@ Source: secure-aggregation design, section 3, "Canaries".
 from __future__ import annotations
 
 from edgefl.errors import DataError
-from edgefl.secagg.kdf import digest
+from edgefl.wire.keys import tagged_hash
 
 
 def canary_positions(h: bytes, length: int, count: int) -> tuple[int, ...]:
@@ -22,6 +22,6 @@ def canary_positions(h: bytes, length: int, count: int) -> tuple[int, ...]:
     found: set[int] = set()
     i = 0
     while len(found) < count:
-        found.add(int.from_bytes(digest("edgefl/1/canary", h, length, i)[:8], "little") % length)
+        found.add(int.from_bytes(tagged_hash("edgefl/1/canary", h, length, i)[:8], "little") % length)
         i += 1
     return tuple(sorted(found))

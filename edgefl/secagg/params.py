@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import isqrt
 
 from edgefl.errors import DataError
+from edgefl.wire.messages import Manifest
 
 N_MAX_LIMIT = 1 << 16
 DIM_LIMIT = 1 << 27  # with canaries below the C core's 2^28
@@ -68,6 +69,16 @@ def ring_params(width: int, value_bits: int, n_max: int, dim: int) -> RingParams
     if bits > width:
         raise DataError(f"{n_max} devices of {value_bits} bits need {bits} bits; the ring has {width}")
     return RingParams(width, bits, dim, -(-CANARY_BITS // bits))
+
+
+def round_params(manifest: Manifest) -> RingParams:
+    """Compute the shape from a manifest's free numbers and compare it with what the manifest says."""
+    p = ring_params(manifest.width, manifest.value_bits, manifest.n_max, manifest.dim)
+    if (p.bits, p.length) != (manifest.bits, manifest.length):
+        raise DataError(
+            f"the manifest says M {manifest.bits}, L {manifest.length}; {p.bits}, {p.length} follow"
+        )
+    return p
 
 
 def norm_bound(scale: int, dim: int) -> int:

@@ -10,9 +10,10 @@ from edgefl.native._core import ffi, lib
 from edgefl.errors import DataError
 from edgefl.native import masks
 from edgefl.secagg.kdf import mask_key
-from edgefl.secagg.mask import helper_sum, mask
+from edgefl.secagg.mask import mask
 from edgefl.secagg.params import RingParams, ring_params
 from edgefl.secagg.secret import Secret
+from edgefl.secagg.unmask import helper_sum
 from edgefl.types import RingVector
 from tests.secagg.conftest import ISAS
 
@@ -120,7 +121,7 @@ def ring_of(rng: np.random.Generator, p: RingParams, value_bits: int) -> tuple[n
 
 
 def key_for(p: RingParams, device: bytes, seed: bytes) -> bytearray:
-    return mask_key(seed, role="helper", device=device, manifest_hash=H, width=p.width, dim=p.dim)
+    return mask_key(seed, device=device, h=H, width=p.width, dim=p.dim)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_both_hubs_sum_is_exact_integer_for_integer(
         masked = mask(ring, key_for(p, device, seed), p.bits)
         assert (masked.length, masked.bits, len(masked.payload)) == (p.length, p.bits, p.payload_bytes)
         masks.add_packed(leader, masked.payload, p.bits)
-    helper = helper_sum([(d, Secret(s)) for d, s in fleet], p, manifest_hash=H)
+    helper = helper_sum([(d, Secret(s)) for d, s in fleet], p, H)
     masks.add_packed(leader, masks.pack(helper, p.bits), p.bits)
     assert np.array_equal(masks.unwrap(leader, p.bits), total)
 
@@ -150,7 +151,7 @@ def test_helper_sum_equals_numpy_by_definition() -> None:
     p = ring_params(16, 8, 8, 333)
     fleet = devices(8)
     expected = sum(prg(key_for(p, d, s), p.length, 16).astype(np.int64) for d, s in fleet)
-    got = helper_sum([(d, Secret(s)) for d, s in fleet], p, manifest_hash=H)
+    got = helper_sum([(d, Secret(s)) for d, s in fleet], p, H)
     assert np.array_equal(got, np.asarray(expected).astype(np.uint16))
 
 
@@ -170,7 +171,7 @@ def test_both_hubs_planted_fault_shows(fault: str) -> None:
     elif fault == "one missing":
         del seeds[fleet[0][0]]
     h = bytes(32) if fault == "other h" else H
-    masks.add(leader, helper_sum([(d, Secret(s)) for d, s in seeds.items()], p, manifest_hash=h))
+    masks.add(leader, helper_sum([(d, Secret(s)) for d, s in seeds.items()], p, h))
     assert np.count_nonzero(masks.unwrap(leader, p.bits)) > 400
 
 
