@@ -46,7 +46,7 @@ def load(text: str, tables: type[T], base: Path) -> T:
         raise ConfigError(f"the configuration is not TOML: {error}") from None
     known = get_type_hints(tables)
     _refuse_unknown(document, known, "table")
-    return tables(**{name: _table(name, cls, document.get(name, {}), base) for name, cls in known.items()})
+    return tables(**{name: load_table(name, cls, document.get(name, {}), base) for name, cls in known.items()})
 
 
 def example(tables: type[Any]) -> str:
@@ -60,7 +60,8 @@ def example(tables: type[Any]) -> str:
     return "\n".join(lines)
 
 
-def _table(name: str, cls: type[Any], values: Any, base: Path) -> Any:
+def load_table(name: str, cls: type[Any], values: Any, base: Path) -> Any:
+    """Return one table, from what a TOML parser made of it."""
     if not isinstance(values, dict):
         raise ConfigError(f"[{name}] must be a table")
     hints = get_type_hints(cls)
