@@ -277,7 +277,9 @@ class Release(Message):
     provenance: Provenance
 
     def check(self) -> None:
-        """Refuse a life that ends before it begins, a task of another model and two patches from one file."""
+        """Refuse fields that contradict each other."""
+        if self.sequence < self.issued:
+            raise DataError("Release.sequence must be at least issued")
         if self.expires <= self.issued:
             raise DataError("Release.expires must be later than issued")
         if self.task.name != self.model:

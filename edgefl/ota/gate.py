@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The health gate's decision: whether a file may become the active model.
+
+In: the Release's probe, how the child process ended, what it computed.  Out: PASS, FAIL (the Release is
+bad) or NO_VERDICT (this machine had no room; nothing is held against the Release).  The child does the work
+elsewhere. Rule: the C core must give the probe's outputs exactly; ai-edge-litert's default delegate too;
+tflite-runtime rounds otherwise (KWS: outputs of 74 of 300 inputs differ, by up to 15 LSB), so it must load,
+run and agree in top-1 on 90 %. Source: boards section 3, updates-and-trust section 3.
+"""
+
+from __future__ import annotations
+
+import errno
+import signal
+from dataclasses import dataclass
+from enum import Enum
+
+from edgefl.wire.messages import Probe
+
+LITERT = "ai-edge-litert"
+TFLITE = "tflite-runtime"
+TOP1_AGREEMENT = (9, 10)
+SINGLE_OUTPUT_LSB = 15  # a model with one output has no top-1: agree within this many LSB instead
+
+
+class Verdict(Enum):
+    """What the gate says about a Release."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    NO_VERDICT = "no verdict"
+
+
+class Ending(Enum):
+    """How the gate's child ended."""
+
+    FINISHED = "finished"
+    CRASHED = "crashed"
+    TIMED_OUT = "timed out"
+    NO_SPACE = "no space left"
+    KILLED = "killed for memory"
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """What the child computed on the probe's inputs; bytes are int8 outputs in the probe's layout.
+
+    interpreter: `ai-edge-litert`, `tflite-runtime`, or empty if none is installed on this board.
+    error: one line if the file did not parse or run; empty otherwise.
+    """
+
+    core: bytes
+    interpreter: str
+    outputs: bytes
+    error: str
+
+
+def ending_of(returncode: int, error: int = 0) -> Ending:
+    """Return how a child ended, from its return code (negative: signal) and the errno that it reported."""
+    if error in (errno.ENOSPC, errno.EDQUOT):
+        return Ending.NO_SPACE
+    if error == errno.ENOMEM or returncode == -signal.SIGKILL:
+        return Ending.KILLED
+    return Ending.FINISHED if returncode == 0 else Ending.CRASHED
+
+
+def judge(probe: Probe, ending: Ending, report: GateReport | None) -> tuple[Verdict, str]:
+    """Return the verdict and one line that says why."""
+    if ending in (Ending.NO_SPACE, Ending.KILLED):
+        return Verdict.NO_VERDICT, f"the health gate had no room: {ending.value}"
+    if ending is not Ending.FINISHED or report is None:
+        return Verdict.FAIL, f"the health gate {ending.value}" if report else "the health gate gave no result"
+    if report.error:
+        return Verdict.FAIL, f"the model did not run: {report.error}"
+    if report.core != probe.y:
+        return Verdict.FAIL, "the C core's outputs differ from the release's probe"
+    if not report.interpreter:
+        return Verdict.PASS, "exact in the C core; no interpreter is installed"
+    if report.interpreter == LITERT:
+        if report.outputs != probe.y:
+            return Verdict.FAIL, f"{LITERT}'s outputs differ from the release's probe"
+        return Verdict.PASS, f"exact in the C core and {LITERT}"
+    if len(report.outputs) != len(probe.y):
+        return (
+            Verdict.FAIL,
+            f"{report.interpreter} gave {len(report.outputs)} bytes, the probe has {len(probe.y)}",
+        )
+    same = agreeing(probe.y, report.outputs, probe.n)
+    if same * TOP1_AGREEMENT[1] < probe.n * TOP1_AGREEMENT[0]:
+        return Verdict.FAIL, f"{report.interpreter} agrees on {same} of {probe.n} inputs, 90 % needed"
+    return Verdict.PASS, f"exact in the C core, {report.interpreter} agrees on {same} of {probe.n} inputs"
+
+
+def agreeing(wanted: bytes, got: bytes, n: int) -> int:
+    """Return on how many of n inputs two sets of int8 outputs name the same class."""
+    width = len(wanted) // n
+    a, b = memoryview(wanted).cast("b"), memoryview(got).cast("b")
+    if width == 1:
+        return sum(abs(x - y) <= SINGLE_OUTPUT_LSB for x, y in zip(a, b, strict=True))
+    rows = range(0, n * width, width)
+    return sum(_top(a[i : i + width]) == _top(b[i : i + width]) for i in rows)
+
+
+def _top(row: memoryview) -> int:
+    return max(range(len(row)), key=row.__getitem__)
