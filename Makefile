@@ -1,7 +1,7 @@
 # Names for the commands that .ci/run, developers and users share. No logic lives here.
 PY ?= python3
 
-.PHONY: dev test lint format san cross bench demo wheel
+.PHONY: dev test lint format san ct cross bench demo wheel
 
 dev:        ## editable install with everything
 	$(PY) -m pip install -e '.[dev]'
@@ -22,6 +22,9 @@ format:     ## rewrite to the house style
 
 san:        ## C tests under ASan and UBSan
 	sh tests/c/run.sh
+
+ct:         ## constant time of the secret-handling kernels, under valgrind
+	sh tests/c/ct.sh
 
 cross:      ## the C core for aarch64 and armv7
 	sh boards/cross.sh
