@@ -158,7 +158,7 @@ class RunGate:
 class Link:
     """Make a link to `slots/<file>` under another name, rename it over `current`, fsync the parent.
 
-    Then Done(LINK); a repair at start belongs to no step.
+    A leftover of that other name is removed first.  Then Done(LINK); a repair at start belongs to no step.
     """
 
     file: bytes
@@ -167,7 +167,10 @@ class Link:
 
 @dataclass(frozen=True)
 class Commit:
-    """One transaction: active, previous, seen, time floor = max(floor, issued), no intent; Done(COMMIT)."""
+    """One transaction: active, previous, seen, floor = max(floor, issued), no intent; then Done(COMMIT).
+
+    The envelope kept with the intent becomes the active Release's: its task is what the device trains.
+    """
 
     intent: Intent
     previous: bytes | None
