@@ -23,7 +23,7 @@ from edgefl.secagg.kdf import HELPER, derive
 from edgefl.secagg.secret import Secret
 from edgefl.types import MaskedUpdate, MaskedVector
 from edgefl.wire import cbor
-from edgefl.wire.keys import Sign, blake2b, tagged_hash, verify
+from edgefl.wire.keys import Sign, blake2b, key_id, tagged_hash, verify
 from edgefl.wire.messages import Manifest, Report
 
 BOX_BYTES = 32 + 24 + 16 + 76  # ephemeral key, nonce, tag, CBOR ["helper", s, inner]
@@ -102,10 +102,12 @@ def verify_report(report: Report, manifest: Manifest, h: bytes, *, device_key: b
     Raises
     ------
     Refused
-        Another round, manifest or class, a box of another length, or a wrong signature.
+        Another round, manifest, device or class, a box of another length, or a wrong signature.
     """
     if report.round != manifest.round or report.manifest != h:
         raise Refused("the report belongs to another round or other terms")
+    if report.device != key_id(device_key):
+        raise Refused("the report names another device than the one whose key is checked")
     if report.class_ != class_:
         raise Refused("the report names another layer class than the device's credential")
     if len(report.box) != BOX_BYTES:
@@ -143,15 +145,16 @@ def open_box(report: Report, manifest: Manifest, h: bytes, *, round_secret: Secr
     if len(report.box) != BOX_BYTES:
         raise Refused(f"the report's box has {len(report.box)} bytes, not {BOX_BYTES}")
     eph, nonce, sealed = report.box[:32], report.box[32:56], report.box[56:]
+    key = _box_key(round_secret, eph, eph, manifest, h, report.device)
     try:
-        key = _box_key(round_secret, eph, eph, manifest, h, report.device)
         plain = crypto_aead_xchacha20poly1305_ietf_decrypt(
             sealed, _associated(manifest, h, report.device), nonce, bytes(key)
         )
-        key[:] = bytes(len(key))
         fields = cbor.loads(plain, max_bytes=BOX_BYTES)
     except (CryptoError, DataError):
         raise Refused("the report's box does not open for this round, device and terms") from None
+    finally:
+        key[:] = bytes(len(key))
     inner = _inner(manifest, report.device, h, report.y_hash, report.nonce)
     match fields:
         case [str(role), bytes(seed), bytes(found)] if role == HELPER and len(seed) == 32 and found == inner:

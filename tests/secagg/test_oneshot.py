@@ -27,6 +27,7 @@ from edgefl.wire.messages import Helper, Leader, Manifest, Report
 DEVICE_SEED, ROUND_SEED, S = b"\x11" * 32, b"\x22" * 32, b"\x5e" * 32
 DEVICE_KEY = keys.public_key(DEVICE_SEED)
 DEVICE, SIGN = keys.signer(DEVICE_SEED)
+OTHER_SEED = b"\x77" * 32
 CLASS = "any"
 
 
@@ -90,8 +91,8 @@ def header(update: MaskedUpdate) -> Report:
     return Report.decode(update.header)
 
 
-def resign(r: Report, *, box_hash_of: bytes | None = None) -> Report:
-    """Sign a changed report by the device's own key: what a dishonest device could send."""
+def resign(r: Report, by: bytes = DEVICE_SEED) -> Report:
+    """Sign a changed report by a device's own key: what a dishonest device could send."""
     message = cbor.dumps(
         [
             "edgefl/1/oneshot",
@@ -101,11 +102,11 @@ def resign(r: Report, *, box_hash_of: bytes | None = None) -> Report:
             r.nonce,
             r.manifest,
             r.y_hash,
-            keys.tagged_hash("edgefl/1/oneshot-boxhash", r.box if box_hash_of is None else box_hash_of),
+            keys.tagged_hash("edgefl/1/oneshot-boxhash", r.box),
             keys.tagged_hash("edgefl/1/oneshot-proof", r.proof),
         ]
     )
-    return replace(r, signature=SIGN(message))
+    return replace(r, signature=keys.signer(by)[1](message))
 
 
 def test_report_round_trip_gives_the_seed_and_fits_the_uplink_budget() -> None:
@@ -216,9 +217,22 @@ def test_verify_report_for_another_round_with_good_signature_refused() -> None:
 def test_verify_report_other_key_or_all_zero_key_refused() -> None:
     m, h = terms()
     got = header(sealed(m, h))
-    for key in (keys.public_key(b"\x77" * 32), bytes(32), b"\x01" + bytes(31), b""):
-        with pytest.raises(Refused):
+    for key in (keys.public_key(b"\x77" * 32), bytes(32), b"\x01" + bytes(31)):
+        with pytest.raises(Refused, match="another device"):
             verify_report(got, m, h, device_key=key, class_=CLASS)
+        with pytest.raises(Refused, match="signature"):
+            verify_report(replace(got, device=keys.key_id(key)), m, h, device_key=key, class_=CLASS)
+    with pytest.raises(DataError):
+        verify_report(got, m, h, device_key=b"", class_=CLASS)
+
+
+def test_verify_report_in_the_name_of_another_device_refused() -> None:
+    """A device signs with its own enrolled key, but names somebody else."""
+    m, h = terms()
+    forged = resign(header(sealed(m, h)), OTHER_SEED)
+    assert forged.device == DEVICE
+    with pytest.raises(Refused, match="another device"):
+        verify_report(forged, m, h, device_key=keys.public_key(OTHER_SEED), class_=CLASS)
 
 
 @pytest.mark.parametrize("size", [0, 31, BOX_BYTES - 1, BOX_BYTES + 1, 512])
@@ -265,8 +279,9 @@ def test_open_box_each_byte_changed_refused() -> None:
 def test_open_box_of_another_device_copied_refused() -> None:
     """A device that resends somebody else's box under its own name and signature gains nothing."""
     m, h = terms()
-    stolen = resign(replace(header(sealed(m, h)), device=b"\x03" * 16))
-    verify_report(stolen, m, h, device_key=DEVICE_KEY, class_=CLASS)
+    other = keys.public_key(OTHER_SEED)
+    stolen = resign(replace(header(sealed(m, h)), device=keys.key_id(other)), OTHER_SEED)
+    verify_report(stolen, m, h, device_key=other, class_=CLASS)
     with pytest.raises(Refused):
         open_box(stolen, m, h, round_secret=Secret(ROUND_SEED))
 
