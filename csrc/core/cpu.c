@@ -20,13 +20,10 @@ uint32_t efl_cpu_isas(void)
 {
     uint32_t isas = 1u << EFL_ISA_REF;
     uint32_t a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE) || !(c & bit_AVX))
-        return isas;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE) || !(c & bit_AVX)) return isas;
     const uint64_t saved = xcr0();
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d))
-        return isas;
-    if ((saved & 0x6) == 0x6 && (b & bit_AVX2))
-        isas |= 1u << EFL_ISA_AVX2;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return isas;
+    if ((saved & 0x6) == 0x6 && (b & bit_AVX2)) isas |= 1u << EFL_ISA_AVX2;
     const uint32_t wide = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
     if ((saved & 0xe6) == 0xe6 && (isas & (1u << EFL_ISA_AVX2)) && (b & wide) == wide && (c & bit_AVX512VNNI))
         isas |= 1u << EFL_ISA_AVX512VNNI;

@@ -6,26 +6,23 @@
 #include "core/kernels.h"
 #include "edgefl.h"
 
-/* Rows of the other architecture hold scalar kernels: they are never chosen, but have a name. */
-#if defined(__x86_64__)
-#define X86(kernel, scalar) kernel
-#else
-#define X86(kernel, scalar) scalar
-#endif
-#if defined(__ARM_NEON)
-#define ARM(kernel, scalar) kernel
-#else
-#define ARM(kernel, scalar) scalar
-#endif
+#define LOOP_REF(loop, ret, args) .loop = efl_##loop##_ref,
+#define LOOP_AVX2(loop, ret, args) .loop = efl_##loop##_avx2,
+#define GEMM(isa) .gemm_dot = efl_gemm_dot_##isa, .gemm_outer = efl_gemm_outer_##isa
+#define CHACHA20(isa) .chacha20_blocks = efl_chacha20_blocks_##isa
 
 static const efl_kernel_table tables[EFL_ISA_COUNT] = {
-    [EFL_ISA_REF] = {.name = "ref", .chacha20_blocks = efl_chacha20_blocks_ref},
-    [EFL_ISA_AVX2] = {.name = "avx2",
-                      .chacha20_blocks = X86(efl_chacha20_blocks_avx2, efl_chacha20_blocks_ref)},
-    [EFL_ISA_AVX512VNNI] = {.name = "avx512vnni",
-                            .chacha20_blocks = X86(efl_chacha20_blocks_avx512, efl_chacha20_blocks_ref)},
+    [EFL_ISA_REF] = {.name = "ref", GEMM(ref), CHACHA20(ref), EFL_LOOPS(LOOP_REF)},
+#if defined(__x86_64__)
+    [EFL_ISA_AVX2] = {.name = "avx2", GEMM(avx2), CHACHA20(avx2), EFL_LOOPS(LOOP_AVX2)},
+    [EFL_ISA_AVX512VNNI] = {.name = "avx512vnni", GEMM(avx512vnni), CHACHA20(avx512), EFL_LOOPS(LOOP_AVX2)},
+#endif
+#if defined(__ARM_NEON)
     [EFL_ISA_NEON] = {.name = "neon",
-                      .chacha20_blocks = ARM(efl_chacha20_blocks_neon, efl_chacha20_blocks_ref)},
+                      GEMM(neon),
+                      CHACHA20(neon),
+                      EFL_LOOPS(LOOP_REF)}, /* the compiler's own NEON */
+#endif
 };
 
 static const efl_kernel_table *chosen = &tables[EFL_ISA_REF];
@@ -37,7 +34,9 @@ const efl_kernel_table *efl_kernels(void)
 
 uint32_t efl_isa_supported(void)
 {
-    return efl_cpu_isas();
+    uint32_t built = 0;
+    for (uint32_t isa = 0; isa < EFL_ISA_COUNT; isa++) built |= tables[isa].name ? 1u << isa : 0u;
+    return built & efl_cpu_isas();
 }
 
 int32_t efl_isa_current(void)
@@ -47,19 +46,20 @@ int32_t efl_isa_current(void)
 
 const char *efl_isa_name(int32_t isa)
 {
-    return isa >= 0 && isa < EFL_ISA_COUNT ? tables[isa].name : "unknown";
+    static const char *const names[EFL_ISA_COUNT] = {"ref", "avx2", "avx512vnni", "neon"};
+    return isa >= 0 && isa < EFL_ISA_COUNT ? names[isa] : "unknown";
 }
 
 efl_status efl_isa_select(int32_t isa)
 {
-    if (isa < 0 || isa >= EFL_ISA_COUNT || !(efl_cpu_isas() >> isa & 1u)) return EFL_E_RANGE;
+    if (isa < 0 || isa >= EFL_ISA_COUNT || !(efl_isa_supported() >> isa & 1u)) return EFL_E_RANGE;
     chosen = &tables[isa];
     return EFL_OK;
 }
 
 void efl_init(void)
 {
-    const uint32_t isas = efl_cpu_isas();
+    const uint32_t isas = efl_isa_supported();
     for (int32_t isa = EFL_ISA_COUNT - 1; isa > 0; isa--)
         if (isas >> isa & 1u) {
             chosen = &tables[isa];

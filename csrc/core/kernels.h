@@ -5,11 +5,18 @@
  */
 #ifndef EFL_CORE_KERNELS_H
 #define EFL_CORE_KERNELS_H
+#include "nn/gemm.h"
+#include "nn/loops.h"
 #include "secagg/chacha20.h"
 
 typedef struct {
     const char *name;
     efl_chacha20_blocks_fn *chacha20_blocks;
+    efl_gemm_dot_fn *gemm_dot;
+    efl_gemm_outer_fn *gemm_outer;
+#define EFL_LOOP_MEMBER(loop, ret, args) efl_##loop##_fn *loop;
+    EFL_LOOPS(EFL_LOOP_MEMBER)
+#undef EFL_LOOP_MEMBER
 } efl_kernel_table;
 
 /* The chosen table; never null. */

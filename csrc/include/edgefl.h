@@ -3,10 +3,10 @@
  * edgefl C core: the only public header.
  *
  * Contract: every function here, training included, gives bit-identical results on every instruction set.
- * Nothing allocates, reads a clock, a file or entropy, or sets errno; the caller owns all memory and every kernel
- * that needs scratch has a *_scratch_bytes() twin. Pointers must not be null unless said so.
- * Everything between the two cdef marks is parsed by cffi as it is: plain C declarations, no preprocessor there
- * except `#define NAME integer`.
+ * Nothing allocates, reads a clock, a file or entropy, or sets errno; the caller owns all memory and every
+ * kernel that needs scratch has a *_scratch_bytes() twin. Pointers must not be null unless said so.
+ * Everything between the two cdef marks is parsed by cffi as it is: plain C declarations, no preprocessor
+ * there except `#define NAME integer`.
  */
 #ifndef EDGEFL_H
 #define EDGEFL_H
@@ -50,7 +50,8 @@ void efl_init(void);
 uint32_t efl_isa_supported(void);
 int32_t efl_isa_current(void);
 const char *efl_isa_name(int32_t isa);
-/* For tests: use these kernels from now on. EFL_E_RANGE if they do not run here. Not while a call is running. */
+/* For tests: use these kernels from now on. EFL_E_RANGE if they do not run here. Not while a call is running.
+ */
 efl_status efl_isa_select(int32_t isa);
 
 /* ---------------------------------------------------------------- secagg section (csrc/secagg)
@@ -111,7 +112,214 @@ efl_status efl_delta_norm_i32(uint64_t *norm, const int32_t *x, size_t n);
 efl_status efl_delta_encode_i32(int32_t *q, const int32_t *x, size_t n, const efl_encode_params *p,
                                 const uint8_t *seed);
 
-/* ---------------------------------------------------------------- nn section (csrc/core, csrc/nn, csrc/arch) */
+/* ---------------------------------------------------------------- nn section (csrc/core, csrc/nn, csrc/arch)
+ */
+
+/* Operators; the numbers are those of edgefl/model/graph.py and are never reused. */
+#define EFL_OP_CONV2D 1
+#define EFL_OP_DWCONV2D 2
+#define EFL_OP_DENSE 3
+#define EFL_OP_AVGPOOL 4
+#define EFL_OP_MAXPOOL 5
+#define EFL_OP_MEAN 6
+#define EFL_OP_ADD 7
+#define EFL_OP_SOFTMAX 8
+#define EFL_OP_COPY 9
+#define EFL_OP_PAD 10
+#define EFL_OP_REQUANT 11
+
+/* Shapes of one operator, NHWC, n samples one after another. A dense layer reads hi*wi*ci and writes co
+ * numbers; an operator without a kernel leaves kh.. at 1. */
+typedef struct {
+    int32_t n;
+    int32_t hi, wi, ci, ho, wo, co;
+    int32_t kh, kw, sh, sw, dh, dw; /* kernel, stride, dilation */
+    int32_t pt, pl;                 /* padding rows above, columns left */
+    int32_t groups;                 /* CONV2D */
+    int32_t mult;                   /* DWCONV2D: co = ci * mult */
+} efl_dims;
+
+/* EFL_E_SHAPE unless the shapes fit the operator and its limits: sizes below 2^30, at most 65536 products a
+ * sum. */
+efl_status efl_dims_check(const efl_dims *d, int32_t kind);
+
+/* How int32 sums become int8: clamp(acc * mult[c], lo - y_zero, hi - y_zero) in float32, round to nearest
+ * even, add y_zero (XNNPACK's rule). lo and hi include the fused activation. */
+typedef struct {
+    const float *mult; /* [co] or, if n_mult is 1, one for all */
+    int32_t n_mult;
+    int32_t x_zero, y_zero, lo, hi;
+} efl_requant_params;
+
+/* Convolution. x [n,hi,wi,ci], w [co,kh,kw,ci/groups], b [co], y [n,ho,wo,co]. Padding holds the zero point.
+ * bwd_x: dx int32 [n,hi,wi,ci] <- sums of e*w, e int8 in -127..127 (already times the weight's scale).
+ * bwd_w: dw int32 [n_channels][kh,kw,ci/groups] <- sums of e*(x - x_zero) for output channels first..; at
+ * most 65536 pixels in all n samples. Channels may be any part, so that the caller can tile. dims must have
+ * passed efl_dims_check; scratch has the size that the twin says, any alignment of 16. */
+void efl_conv2d_i8_fwd(int8_t *y, const int8_t *x, const int8_t *w, const int32_t *b, const efl_dims *d,
+                       const efl_requant_params *rq, void *scratch);
+void efl_conv2d_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *w, const efl_dims *d, void *scratch);
+void efl_conv2d_i8_bwd_w(int32_t *dw, const int8_t *e, const int8_t *x, const efl_dims *d, int32_t x_zero,
+                         int32_t first, int32_t n_channels, void *scratch);
+size_t efl_conv2d_i8_fwd_scratch_bytes(const efl_dims *d);
+size_t efl_conv2d_i8_bwd_x_scratch_bytes(const efl_dims *d);
+size_t efl_conv2d_i8_bwd_w_scratch_bytes(const efl_dims *d, int32_t n_channels);
+
+/* Depthwise convolution, w [kh,kw,co], co = ci*mult, otherwise the same. dw int32 [kh,kw,co]. */
+void efl_dwconv2d_i8_fwd(int8_t *y, const int8_t *x, const int8_t *w, const int32_t *b, const efl_dims *d,
+                         const efl_requant_params *rq, void *scratch);
+void efl_dwconv2d_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *w, const efl_dims *d, void *scratch);
+void efl_dwconv2d_i8_bwd_w(int32_t *dw, const int8_t *e, const int8_t *x, const efl_dims *d, int32_t x_zero,
+                           void *scratch);
+size_t efl_dwconv2d_i8_fwd_scratch_bytes(const efl_dims *d);
+size_t efl_dwconv2d_i8_bwd_x_scratch_bytes(const efl_dims *d);
+size_t efl_dwconv2d_i8_bwd_w_scratch_bytes(const efl_dims *d);
+
+/* Dense layer, w [co, hi*wi*ci]: a 1x1 convolution whose pixels are the samples. */
+void efl_dense_i8_fwd(int8_t *y, const int8_t *x, const int8_t *w, const int32_t *b, const efl_dims *d,
+                      const efl_requant_params *rq, void *scratch);
+void efl_dense_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *w, const efl_dims *d, void *scratch);
+void efl_dense_i8_bwd_w(int32_t *dw, const int8_t *e, const int8_t *x, const efl_dims *d, int32_t x_zero,
+                        int32_t first, int32_t n_channels, void *scratch);
+size_t efl_dense_i8_fwd_scratch_bytes(const efl_dims *d);
+size_t efl_dense_i8_bwd_x_scratch_bytes(const efl_dims *d);
+size_t efl_dense_i8_bwd_w_scratch_bytes(const efl_dims *d, int32_t n_channels);
+
+/* Pools count only elements inside the map; the fused activation is in lo, hi. Backward results are int32;
+ * those of the two averages have 15 + ceil(log2 of the window) extra fraction bits. */
+void efl_avgpool_i8_fwd(int8_t *y, const int8_t *x, const efl_dims *d, int32_t lo, int32_t hi);
+void efl_avgpool_i8_bwd_x(int32_t *dx, const int8_t *e, const efl_dims *d);
+void efl_maxpool_i8_fwd(int8_t *y, const int8_t *x, const efl_dims *d, int32_t lo, int32_t hi);
+void efl_maxpool_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *x, const efl_dims *d);
+void efl_mean_i8_fwd(int8_t *y, const int8_t *x, const efl_dims *d, const efl_requant_params *rq);
+void efl_mean_i8_bwd_x(int32_t *dx, const int8_t *e, const efl_dims *d);
+
+void efl_pad_i8_fwd(int8_t *y, const int8_t *x, const efl_dims *d, int32_t zero);
+void efl_pad_i8_bwd_x(int8_t *dx, const int8_t *e, const efl_dims *d);
+/* y <- clamp((((x - x_zero) * mult + 128) >> 8) + y_zero), mult = rne(256 * s_x / s_y), at most 2^15 */
+void efl_requant_i8_fwd(int8_t *y, const int8_t *x, size_t n, int32_t mult, int32_t x_zero, int32_t y_zero);
+
+/* y = clamp(((m0*a + m1*b + bias) >> shift) + zero); m below 2^21, bias = half a unit - m0*a_zero -
+ * m1*b_zero, shift 13..30 */
+typedef struct {
+    int32_t m0, m1, bias, shift, zero, lo, hi;
+} efl_add_params;
+void efl_add_i8_fwd(int8_t *y, const int8_t *a, const int8_t *b, size_t n, const efl_add_params *p);
+
+/* exp(-d * scale * beta), d = 0..255: powers [256] in double for the forward pass, table [256] in units of
+ * 2^-24 for the loss. Either may be null. */
+void efl_softmax_tables(double *powers, uint32_t *table, float scale, float beta);
+/* y [n,c] <- rne(256 p) - 128 */
+void efl_softmax_i8_fwd(int8_t *y, const int8_t *x, int32_t n, int32_t c, const double *powers);
+
+/* An error tensor: value = e * 2^k in units of the loss; live is 0 where e is all zero (k means nothing
+ * then). */
+typedef struct {
+    int8_t *e;
+    int32_t k, live;
+} efl_error;
+
+/* Softmax cross-entropy on int8 logits [n,c]: out <- (p - target) * weight of the class, p_label [n] <- p of
+ * the label, hits <- how many first maxima are the label. labels [n] in 0..c-1 (EFL_E_RANGE), weights [c] or
+ * null. scratch: n*c floats. */
+efl_status efl_softmax_ce_i8(efl_error *out, float *p_label, int32_t *hits, const int8_t *logits,
+                             const int32_t *labels, const float *weights, const uint32_t *table, int32_t n,
+                             int32_t c, float *scratch);
+
+/* float [n] -> int8 with its own exponent. */
+void efl_error_from_f32(efl_error *out, const float *x, size_t n);
+/* int32 [n], in units of 2^k -> int8 with its own exponent. */
+void efl_error_from_i32(efl_error *out, const int32_t *x, size_t n, int32_t k);
+/* e [n,c] times the scale s [c] (n_s = c) or s [0] (n_s = 1) of its channel; scratch: 5*c + 128 bytes. */
+void efl_error_scale(efl_error *out, const efl_error *in, size_t n, size_t c, const float *s, size_t n_s,
+                     void *scratch);
+#define EFL_FAN_OUT_MAX 16
+/* Sum of n_in <= EFL_FAN_OUT_MAX errors of n elements each; out may be the first of them. */
+void efl_error_merge(efl_error *out, const efl_error *in, int32_t n_in, size_t n);
+
+/* Weights and bias of one operator, and how they train. co channels, len weights. */
+typedef struct {
+    int8_t *q;  /* [len] */
+    int8_t *r;  /* [len] residuals, q + r/256 is the weight; null if shadow is none or weights are frozen */
+    int32_t *b; /* [co] */
+    int8_t *rb; /* [co] residuals of b, likewise */
+    const float *scales; /* [n_scales] of the weights */
+    const float *mult;   /* [n_scales] requantisation */
+    const uint8_t *dead; /* [co] 1: this channel never trains; or null */
+    int64_t *acc_w; /* [len] sums over micro-batches; null if a batch is one micro-batch of <= 65536 pixels */
+    int64_t *acc_b; /* [co] with acc_w or trained bias, likewise */
+    const uint8_t *keys; /* [2][32] ChaCha20 keys of this step's stochastic rounding; null: residuals */
+    int32_t n_scales, co, len, qmin;
+    int32_t train_w, train_b;
+    float rate;                                /* of the weights: below 1 for an input layer only */
+    int32_t acc_k, acc_live;                   /* state of the sums; 0, 0 at first */
+    int32_t shift;                             /* last step's cap */
+    int64_t steps, capped, moved;              /* steps, steps that were capped, steps with any non-zero v */
+    int64_t saturated_w, saturated_b, clamped; /* elements, over all steps */
+} efl_param;
+
+typedef struct {
+    float lr;
+    int32_t n;    /* samples of the whole batch */
+    uint64_t cap; /* K = round(1 / step_cap^2) */
+    int32_t last; /* 0: only sum up, another micro-batch of this batch follows */
+} efl_step;
+
+/* One activation tensor of a plan; n samples lie one after another at arena + offset. */
+typedef struct {
+    int64_t offset;
+    int32_t size; /* elements of one sample */
+    int32_t zero;
+    float scale;
+} efl_tensor;
+
+/* The error of one input of one operator on its way to the operator that made this input. */
+typedef struct {
+    int64_t offset; /* in the arena, n * size bytes */
+    int32_t k, live;
+} efl_edge;
+
+typedef struct {
+    int32_t kind;
+    int32_t in0, in1, out;    /* tensors; in1 is -1 except for ADD */
+    int32_t param;            /* -1: none */
+    int32_t edges, n_edges;   /* error of `out`: these adjacent edges; n_edges 0: no backward pass here */
+    int32_t edge0, edge1;     /* where the errors of in0 and in1 go; -1: not wanted */
+    int32_t mask_lo, mask_hi; /* bounds of the fused activation where e becomes 0; -129 and 128: none */
+    int32_t lo, hi;           /* clamp of the output */
+    float ratio;              /* MEAN: s_x / (s_y * pixels) */
+    efl_add_params add;       /* ADD; REQUANT: m0 */
+    efl_dims dims;            /* n is ignored */
+    const double *powers;     /* SOFTMAX */
+} efl_op;
+
+/* A model and the memory it runs in; all arrays belong to the caller. */
+typedef struct {
+    const efl_tensor *tensors;
+    const efl_op *ops;
+    efl_param *params;
+    efl_edge *edges;
+    int32_t n_tensors, n_ops, n_params, n_edges;
+    int32_t n_max;         /* samples of a call */
+    int32_t input, logits; /* tensors; the input is read where the caller has it */
+    int8_t *arena;
+    int64_t arena_bytes;
+    void *scratch;
+    int64_t scratch_bytes;
+    const uint32_t *table; /* softmax table of the logits; null: inference only */
+    const float *weights;  /* of classes; or null */
+} efl_plan;
+
+/* Scratch that forward and, if any operator has edges, backward need; 0 if the shapes are out of range. */
+int64_t efl_plan_scratch_bytes(const efl_plan *plan);
+/* Everything that could make a run read or write outside its memory. Call it once after filling a plan. */
+efl_status efl_plan_check(const efl_plan *plan);
+/* Run operators first..last-1 on n samples x [n][input size]. */
+efl_status efl_plan_forward(const efl_plan *plan, const int8_t *x, int32_t n, int32_t first, int32_t last);
+/* Forward up to the logits, loss, backward, and, if step->last, the update of every trained parameter.
+ * labels [n]; p_label [n] <- probability of the label; hits <- samples classified right. */
+efl_status efl_plan_train(const efl_plan *plan, float *p_label, int32_t *hits, const int8_t *x,
+                          const int32_t *labels, int32_t n, const efl_step *step);
 
 /* cdef end */
 #ifdef __cplusplus

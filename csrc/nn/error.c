@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Error tensors: int8 with one power of two for all. The exponent is taken from the largest value, so that it
+ * lands in 64..127; every loss of bits is a round to nearest even.
+ */
+#include <string.h>
+
+#include "core/kernels.h"
+#include "nn/round.h"
+#include "nn/scratch.h"
+
+#define TINY 8.673617379884035e-19f /* 2^-60: smaller errors are zero */
+
+static void set_zero(efl_error *out, size_t n)
+{
+    memset(out->e, 0, n);
+    out->k = 0;
+    out->live = 0;
+}
+
+void efl_error_from_f32(efl_error *out, const float *x, size_t n)
+{
+    float top = 0.0f;
+    for (size_t i = 0; i < n; i++) {
+        const float a = x[i] < 0.0f ? -x[i] : x[i];
+        top = a > top ? a : top;
+    }
+    if (top < TINY) {
+        set_zero(out, n);
+        return;
+    }
+    out->k = efl_ceil_log2_f32(top) - 7;
+    out->live = 1;
+    const float p = efl_scale2(1.0f, -out->k);
+    for (size_t i = 0; i < n; i++) {
+        float v = x[i] * p;
+        v = v < -127.0f ? -127.0f : v > 127.0f ? 127.0f : v;
+        out->e[i] = (int8_t)(int32_t)efl_rne(v);
+    }
+}
+
+void efl_error_from_i32(efl_error *out, const int32_t *x, size_t n, int32_t k)
+{
+    const uint32_t top = efl_kernels()->absmax_i32(x, n);
+    if (top == 0) {
+        set_zero(out, n);
+        return;
+    }
+    const int32_t own = efl_ceil_log2_u32(top) - 7, shift = own > 0 ? own : 0;
+    efl_kernels()->shift_i32(out->e, x, n, shift);
+    out->k = k + shift;
+    out->live = 1;
+}
+
+void efl_error_scale(efl_error *out, const efl_error *in, size_t n, size_t c, const float *s, size_t n_s,
+                     void *scratch)
+{
+    efl_scratch area = {scratch, 0};
+    float *scale = efl_scratch_take(&area, c * sizeof(float));
+    uint8_t *top = efl_scratch_take(&area, c);
+    for (size_t j = 0; j < c; j++) scale[j] = s[n_s == 1 ? 0 : j];
+    memset(top, 0, c);
+    efl_kernels()->absmax_cols(top, in->e, n, c);
+    float m = 0.0f; /* rounding is monotone: the largest e of a channel gives its largest product */
+    for (size_t j = 0; j < c; j++) {
+        const float v = (float)top[j] * scale[j];
+        m = v > m ? v : m;
+    }
+    if (m < TINY) {
+        set_zero(out, n * c);
+        return;
+    }
+    const int32_t k = efl_ceil_log2_f32(m) - 7;
+    efl_kernels()->scale_cols(out->e, in->e, n, c, scale, efl_scale2(1.0f, -k));
+    out->k = in->k + k;
+    out->live = 1;
+}
+
+/* Element i of the sum in units of 2^low: |e| * 2^20 at most, a few of them. */
+static int32_t merged(const efl_error *in, int32_t n_in, size_t i, int32_t low)
+{
+    int32_t sum = 0;
+    for (int32_t j = 0; j < n_in; j++)
+        if (in[j].live) {
+            const int32_t up = in[j].k - low;
+            sum += up >= 0 ? in[j].e[i] * (1 << up) : (int32_t)efl_rne_shift(in[j].e[i], -up);
+        }
+    return sum;
+}
+
+void efl_error_merge(efl_error *out, const efl_error *in, int32_t n_in, size_t n)
+{
+    int32_t low = 0, high = 0, live = 0;
+    for (int32_t j = 0; j < n_in; j++)
+        if (in[j].live) {
+            low = !live || in[j].k < low ? in[j].k : low;
+            high = !live || in[j].k > high ? in[j].k : high;
+            live = 1;
+        }
+    if (!live) {
+        set_zero(out, n);
+        return;
+    }
+    low = low > high - 20 ? low : high - 20;
+    uint32_t top = 0;
+    for (size_t i = 0; i < n; i++) {
+        const int32_t v = merged(in, n_in, i, low);
+        const uint32_t a = v < 0 ? 0u - (uint32_t)v : (uint32_t)v;
+        top = a > top ? a : top;
+    }
+    if (top == 0) {
+        set_zero(out, n);
+        return;
+    }
+    const int32_t own = efl_ceil_log2_u32(top) - 7, shift = own > 0 ? own : 0;
+    for (size_t i = 0; i < n; i++) {
+        const int64_t v = efl_rne_shift(merged(in, n_in, i, low), shift);
+        out->e[i] = (int8_t)(v < -127 ? -127 : v > 127 ? 127 : v);
+    }
+    out->k = low + shift;
+    out->live = 1;
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The loops over vectors that every operator shares, one list: it makes the types here, the table's members
+ * (core/kernels.h) and each table's rows (core/init.c). loops_body.h is their only source; it is compiled
+ * once for every instruction set, and rounds the same everywhere: single float32 operations, no contraction.
+ * float32 -> int32 is "add and subtract 1.5 * 2^23": round to nearest even for |x| <= 2^22, so clamp first.
+ */
+#ifndef EFL_NN_LOOPS_H
+#define EFL_NN_LOOPS_H
+#include <stddef.h>
+#include <stdint.h>
+
+#include "edgefl.h"
+#include "nn/gemm.h"
+
+/* X(name, return type, arguments) */
+#define EFL_LOOPS(X)                                                                                         \
+    /* dst [n] <- src [n] - zero */                                                                          \
+    X(widen, void, (int16_t *dst, const int8_t *src, size_t n, int32_t zero))                                \
+    /* y rows [rows][cols <= EFL_NR] at distance ldy <- requantised acc [rows][EFL_NR] + bias */             \
+    X(requant, void,                                                                                         \
+      (int8_t *y, size_t ldy, const int32_t *acc, int32_t rows, int32_t cols, const int32_t *bias,           \
+       const float *mult, int32_t lo, int32_t hi, int32_t zero))                                             \
+    /* the largest |x[i]|, |x| < 2^31 */                                                                     \
+    X(absmax_i32, uint32_t, (const int32_t *x, size_t n))                                                    \
+    /* dst [n] <- clamp(rne-shift(x, s)) to +-127, 0 <= s <= 30 */                                           \
+    X(shift_i32, void, (int8_t *dst, const int32_t *x, size_t n, int32_t s))                                 \
+    /* top [c] <- max(top, |e|) over the rows of e [n][c], -127..127 */                                      \
+    X(absmax_cols, void, (uint8_t *top, const int8_t *e, size_t n, size_t c))                                \
+    /* dst [n][c] <- clamp(rne(e * s[c] * p)) to +-127, p a power of two */                                  \
+    X(scale_cols, void, (int8_t *dst, const int8_t *e, size_t n, size_t c, const float *s, float p))         \
+    /* dst [pixels/2 rounded up][c][2] <- e [pixels][ldc], two neighbours side by side, 0 after the last */  \
+    X(pair_rows, void, (int16_t *dst, const int8_t *e, size_t pixels, size_t c, size_t ldc))                 \
+    /* sum [c] += rows of e [n][c] */                                                                        \
+    X(sum_cols, void, (int32_t *sum, const int8_t *e, size_t n, size_t c))                                   \
+    /* e [n] <- 0 where y <= lo or y >= hi */                                                                \
+    X(mask, void, (int8_t *e, const int8_t *y, size_t n, int32_t lo, int32_t hi))                            \
+    /* v [n] <- rne(clamp(a * f[i], +-32767)); returns how many saturated; *sum2 += sum of v^2 */            \
+    X(step_size, uint64_t, (int16_t *v, uint64_t *sum2, const int32_t *a, const float *f, size_t n))         \
+    /* sum of q^2 */                                                                                         \
+    X(sum2_i8, uint64_t, (const int8_t *q, size_t n))                                                        \
+    /* the weight step with residuals: t = 256q + r - rne-shift(v, s) ...; returns how many were clamped */  \
+    X(step_apply, uint64_t, (int8_t *q, int8_t *r, const int16_t *v, size_t n, int32_t s, int32_t qmin))     \
+    /* acc [EFL_NR] <- sum over taps of x[offs[t] + j] * w[t * ldw + j] */                                   \
+    X(taps_dot, void,                                                                                        \
+      (int32_t *acc, const int16_t *x, const int32_t *offs, const int16_t *w, size_t ldw, int32_t n_taps))   \
+    /* dst [n] += a * b */                                                                                   \
+    X(mul_add, void, (int32_t *dst, const int16_t *a, const int16_t *b, size_t n))                           \
+    /* dst [n] <- max(dst, a) */                                                                             \
+    X(max_i8, void, (int8_t *dst, const int8_t *a, size_t n))                                                \
+    /* y [n] <- clamp(((m0*a + m1*b + bias) >> shift) + zero) */                                             \
+    X(add_i8, void, (int8_t *y, const int8_t *a, const int8_t *b, size_t n, const efl_add_params *p))
+
+#define EFL_LOOP_TYPE(name, ret, args)                                                                       \
+    typedef ret efl_##name##_fn args;                                                                        \
+    efl_##name##_fn efl_##name##_ref, efl_##name##_avx2;
+EFL_LOOPS(EFL_LOOP_TYPE)
+
+#endif

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Bodies of the loops in loops.h. The including file defines EFL_FN(name), the name with its instruction set.
+ * Written so that compilers vectorise them; no branch depends on data.
+ */
+#include <string.h>
+
+#include "nn/loops.h"
+#include "nn/round.h"
+
+void EFL_FN(widen)(int16_t *dst, const int8_t *src, size_t n, int32_t zero)
+{
+    for (size_t i = 0; i < n; i++) dst[i] = (int16_t)(src[i] - zero);
+}
+
+void EFL_FN(requant)(int8_t *y, size_t ldy, const int32_t *acc, int32_t rows, int32_t cols,
+                     const int32_t *bias, const float *mult, int32_t lo, int32_t hi, int32_t zero)
+{
+    const float flo = (float)(lo - zero), fhi = (float)(hi - zero);
+    for (int32_t i = 0; i < rows; i++, acc += EFL_NR, y += ldy) {
+        int8_t line[EFL_NR];
+        for (int j = 0; j < EFL_NR; j++) {
+            /* unsigned: a bias from a file may overflow, as it does in the interpreters */
+            const int32_t sum = (int32_t)((uint32_t)acc[j] + (uint32_t)bias[j]);
+            float v = (float)sum * mult[j];
+            v = v < flo ? flo : v;
+            v = v > fhi ? fhi : v;
+            line[j] = (int8_t)((int32_t)efl_rne(v) + zero);
+        }
+        if (cols == EFL_NR)
+            memcpy(y, line, EFL_NR);
+        else
+            memcpy(y, line, (size_t)cols);
+    }
+}
+
+uint32_t EFL_FN(absmax_i32)(const int32_t *x, size_t n)
+{
+    int32_t hi = 0, lo = 0;
+    for (size_t i = 0; i < n; i++) {
+        hi = x[i] > hi ? x[i] : hi;
+        lo = x[i] < lo ? x[i] : lo;
+    }
+    const uint32_t minus = 0u - (uint32_t)lo;
+    return (uint32_t)hi > minus ? (uint32_t)hi : minus;
+}
+
+void EFL_FN(shift_i32)(int8_t *dst, const int32_t *x, size_t n, int32_t s)
+{
+    const int32_t half = s > 0 ? (1 << (s - 1)) - 1 : 0, odd = s > 0 ? 1 : 0;
+    for (size_t i = 0; i < n; i++) {
+        int32_t v = (x[i] + half + ((x[i] >> s) & odd)) >> s;
+        v = v < -127 ? -127 : v;
+        v = v > 127 ? 127 : v;
+        dst[i] = (int8_t)v;
+    }
+}
+
+void EFL_FN(absmax_cols)(uint8_t *top, const int8_t *e, size_t n, size_t c)
+{
+    for (size_t i = 0; i < n; i++, e += c)
+        for (size_t j = 0; j < c; j++) {
+            const uint8_t m = (uint8_t)(e[j] < 0 ? -e[j] : e[j]);
+            top[j] = m > top[j] ? m : top[j];
+        }
+}
+
+void EFL_FN(scale_cols)(int8_t *dst, const int8_t *e, size_t n, size_t c, const float *s, float p)
+{
+    for (size_t i = 0; i < n; i++, e += c, dst += c)
+        for (size_t j = 0; j < c; j++) {
+            float v = (float)e[j] * s[j];
+            v = v * p;
+            v = v < -127.0f ? -127.0f : v;
+            v = v > 127.0f ? 127.0f : v;
+            dst[j] = (int8_t)(int32_t)efl_rne(v);
+        }
+}
+
+void EFL_FN(pair_rows)(int16_t *dst, const int8_t *e, size_t pixels, size_t c, size_t ldc)
+{
+    for (size_t i = 0; i < pixels; i += 2, dst += 2 * c) {
+        const int8_t *e0 = e + i * ldc, *e1 = e0 + ldc;
+        if (i + 1 < pixels)
+            for (size_t j = 0; j < c; j++) {
+                dst[2 * j] = e0[j];
+                dst[2 * j + 1] = e1[j];
+            }
+        else
+            for (size_t j = 0; j < c; j++) {
+                dst[2 * j] = e0[j];
+                dst[2 * j + 1] = 0;
+            }
+    }
+}
+
+void EFL_FN(sum_cols)(int32_t *sum, const int8_t *e, size_t n, size_t c)
+{
+    for (size_t i = 0; i < n; i++, e += c)
+        for (size_t j = 0; j < c; j++) sum[j] += e[j];
+}
+
+void EFL_FN(mask)(int8_t *e, const int8_t *y, size_t n, int32_t lo, int32_t hi)
+{
+    /* lo and hi may be one outside int8 (no bound): compare in int8 with one bound folded in */
+    const int8_t first = (int8_t)(lo + 1), last = (int8_t)(hi - 1);
+    for (size_t i = 0; i < n; i++) e[i] = (int8_t)(e[i] & -(int8_t)((y[i] >= first) & (y[i] <= last)));
+}
+
+uint64_t EFL_FN(step_size)(int16_t *v, uint64_t *sum2, const int32_t *a, const float *f, size_t n)
+{
+    uint64_t saturated = 0, total = 0;
+    for (size_t from = 0; from < n; from += 4096) { /* 4096 * 32767^2 < 2^42; counts in int32 */
+        const size_t to = n - from > 4096 ? from + 4096 : n;
+        int32_t over = 0;
+        for (size_t i = from; i < to; i++) {
+            float t = (float)a[i] * f[i];
+            over += (t > 32767.0f) | (t < -32767.0f);
+            t = t < -32767.0f ? -32767.0f : t;
+            t = t > 32767.0f ? 32767.0f : t;
+            v[i] = (int16_t)(int32_t)efl_rne(t);
+        }
+        for (size_t i = from; i < to; i++) total += (uint32_t)(v[i] * v[i]);
+        saturated += (uint32_t)over;
+    }
+    *sum2 += total;
+    return saturated;
+}
+
+uint64_t EFL_FN(sum2_i8)(const int8_t *q, size_t n)
+{
+    uint64_t total = 0;
+    for (size_t from = 0; from < n; from += 65536) { /* 65536 * 128^2 = 2^30 */
+        const size_t to = n - from > 65536 ? from + 65536 : n;
+        int32_t part = 0;
+        for (size_t i = from; i < to; i++) part += q[i] * q[i];
+        total += (uint32_t)part;
+    }
+    return total;
+}
+
+uint64_t EFL_FN(step_apply)(int8_t *q, int8_t *r, const int16_t *v, size_t n, int32_t s, int32_t qmin)
+{
+    const int32_t half = s > 0 ? (1 << (s - 1)) - 1 : 0, odd = s > 0 ? 1 : 0;
+    const int32_t lo = 256 * qmin - 128, hi = 32639; /* 256 * 127 + 127 */
+    uint64_t clamped = 0;
+    for (size_t from = 0; from < n; from += 65536) {
+        const size_t to = n - from > 65536 ? from + 65536 : n;
+        int32_t over = 0;
+        for (size_t i = from; i < to; i++) {
+            const int32_t step = (v[i] + half + ((v[i] >> s) & odd)) >> s;
+            int32_t t = 256 * q[i] + r[i] - step;
+            over += (t < lo) | (t > hi);
+            t = t < lo ? lo : t;
+            t = t > hi ? hi : t;
+            const int32_t whole = (t + 128) >> 8;
+            q[i] = (int8_t)whole;
+            r[i] = (int8_t)(t - 256 * whole);
+        }
+        clamped += (uint32_t)over;
+    }
+    return clamped;
+}
+
+void EFL_FN(taps_dot)(int32_t *acc, const int16_t *x, const int32_t *offs, const int16_t *w, size_t ldw,
+                      int32_t n_taps)
+{
+    int32_t sum[EFL_NR] = {0};
+    for (int32_t t = 0; t < n_taps; t++) {
+        const int16_t *xt = x + offs[t], *wt = w + (size_t)t * ldw;
+        for (int j = 0; j < EFL_NR; j++) sum[j] += xt[j] * wt[j];
+    }
+    memcpy(acc, sum, sizeof sum);
+}
+
+void EFL_FN(mul_add)(int32_t *dst, const int16_t *a, const int16_t *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++) dst[i] += a[i] * b[i];
+}
+
+void EFL_FN(max_i8)(int8_t *dst, const int8_t *a, size_t n)
+{
+    for (size_t i = 0; i < n; i++) dst[i] = a[i] > dst[i] ? a[i] : dst[i];
+}
+
+void EFL_FN(add_i8)(int8_t *y, const int8_t *a, const int8_t *b, size_t n, const efl_add_params *p)
+{
+    const int32_t m0 = p->m0, m1 = p->m1, bias = p->bias, shift = p->shift, zero = p->zero, lo = p->lo,
+                  hi = p->hi;
+    for (size_t i = 0; i < n; i++) {
+        /* m < 2^21 and |a| <= 128: below 2^29 each, bias below 2^30 */
+        int32_t v = ((m0 * a[i] + m1 * b[i] + bias) >> shift) + zero;
+        v = v < lo ? lo : v;
+        v = v > hi ? hi : v;
+        y[i] = (int8_t)v;
+    }
+}

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One micro-batch of training: forward to the logits, loss, then each operator backwards: collect its error,
+ * mask it, hand it on, and update its parameters, in that order (the error meets the weights from before the
+ * step).
+ */
+#include <string.h>
+
+#include "nn/plan.h"
+#include "nn/round.h"
+#include "nn/scratch.h"
+#include "nn/sgd.h"
+
+#include "core/kernels.h"
+
+typedef struct {
+    int8_t *scaled; /* e times the weight scales */
+    void *channels; /* for efl_error_scale */
+    int32_t *dx;    /* sums before they get their exponent */
+    void *kernel;
+} layout;
+
+static int has_weights(const efl_op *op)
+{
+    return op->kind == EFL_OP_CONV2D || op->kind == EFL_OP_DWCONV2D || op->kind == EFL_OP_DENSE;
+}
+
+static size_t kernel_bytes(const efl_op *op, const efl_dims *d)
+{
+    switch (op->kind) {
+    case EFL_OP_CONV2D:
+        return efl_conv2d_i8_bwd_x_scratch_bytes(d);
+    case EFL_OP_DWCONV2D:
+        return efl_dwconv2d_i8_bwd_x_scratch_bytes(d);
+    case EFL_OP_DENSE:
+        return efl_dense_i8_bwd_x_scratch_bytes(d);
+    default:
+        return 0;
+    }
+}
+
+static int sums_dx(const efl_op *op)
+{
+    return has_weights(op) || op->kind == EFL_OP_AVGPOOL || op->kind == EFL_OP_MAXPOOL ||
+           op->kind == EFL_OP_MEAN;
+}
+
+static size_t take(layout *l, const efl_op *op, const efl_dims *d, void *scratch)
+{
+    efl_scratch s = {scratch, 0};
+    const size_t n = (size_t)d->n, in = n * (size_t)(d->hi * d->wi * d->ci),
+                 out = n * (size_t)(d->ho * d->wo * d->co);
+    l->scaled = efl_scratch_take(&s, has_weights(op) ? out : 0);
+    l->channels = efl_scratch_take(&s, has_weights(op) ? 5 * (size_t)d->co + 128 : 0);
+    l->dx = efl_scratch_take(&s, sums_dx(op) ? in * sizeof(int32_t) : 0);
+    l->kernel = efl_scratch_take(&s, 0);
+    return s.used + kernel_bytes(op, d);
+}
+
+size_t efl_backward_scratch_bytes(const efl_plan *plan, const efl_op *op)
+{
+    if (!op->n_edges) return 0;
+    const efl_dims d = efl_op_dims(op, plan->n_max);
+    layout l;
+    const size_t pass = op->edge0 >= 0 ? take(&l, op, &d, NULL) : 0;
+    const efl_param *p = op->param >= 0 ? &plan->params[op->param] : NULL;
+    const size_t update = p && (p->train_w || p->train_b) ? efl_sgd_scratch_bytes(op, p, plan->n_max) : 0;
+    return pass > update ? pass : update;
+}
+
+static efl_error edge_error(const efl_plan *plan, int32_t edge)
+{
+    const efl_edge *at = &plan->edges[edge];
+    const efl_error e = {plan->arena + at->offset, at->k, at->live};
+    return e;
+}
+
+static void edge_store(const efl_plan *plan, int32_t edge, const efl_error *e)
+{
+    plan->edges[edge].k = e->k;
+    plan->edges[edge].live = e->live;
+}
+
+/* The error of an operator's output: the sum over all who read it; it then lies in the first edge. */
+static efl_error collect(const efl_plan *plan, const efl_op *op, size_t elements)
+{
+    efl_error sum = edge_error(plan, op->edges);
+    if (op->n_edges > 1) {
+        efl_error in[EFL_FAN_OUT_MAX];
+        for (int32_t j = 0; j < op->n_edges; j++) in[j] = edge_error(plan, op->edges + j);
+        efl_error_merge(&sum, in, op->n_edges, elements);
+    }
+    return sum;
+}
+
+static int32_t any(const int8_t *e, size_t n)
+{
+    int8_t bits = 0;
+    for (size_t i = 0; i < n; i++) bits |= e[i];
+    return bits != 0;
+}
+
+/* Error of the input of an operator with weights. */
+static void through_weights(const efl_op *op, const efl_param *p, const efl_error *e, efl_error *dx,
+                            const efl_dims *d, void *scratch)
+{
+    layout l;
+    take(&l, op, d, scratch);
+    efl_error scaled = {l.scaled, 0, 0};
+    const size_t rows = (size_t)d->n * (size_t)(d->ho * d->wo);
+    efl_error_scale(&scaled, e, rows, (size_t)d->co, p->scales, (size_t)p->n_scales, l.channels);
+    if (!scaled.live) {
+        memset(dx->e, 0, (size_t)d->n * (size_t)(d->hi * d->wi * d->ci));
+        dx->live = 0;
+        return;
+    }
+    if (op->kind == EFL_OP_CONV2D)
+        efl_conv2d_i8_bwd_x(l.dx, l.scaled, p->q, d, l.kernel);
+    else if (op->kind == EFL_OP_DWCONV2D)
+        efl_dwconv2d_i8_bwd_x(l.dx, l.scaled, p->q, d, l.kernel);
+    else
+        efl_dense_i8_bwd_x(l.dx, l.scaled, p->q, d, l.kernel);
+    efl_error_from_i32(dx, l.dx, (size_t)d->n * (size_t)(d->hi * d->wi * d->ci), scaled.k);
+}
+
+static void through_pool(const efl_op *op, const int8_t *x, const efl_error *e, efl_error *dx,
+                         const efl_dims *d, void *scratch)
+{
+    layout l;
+    take(&l, op, d, scratch);
+    int32_t extra = 0;
+    if (op->kind == EFL_OP_MAXPOOL) {
+        efl_maxpool_i8_bwd_x(l.dx, e->e, x, d);
+    } else if (op->kind == EFL_OP_AVGPOOL) {
+        efl_avgpool_i8_bwd_x(l.dx, e->e, d);
+        extra = 15 + efl_ceil_log2_u32((uint32_t)(d->kh * d->kw));
+    } else {
+        efl_mean_i8_bwd_x(l.dx, e->e, d);
+        extra = 15 + efl_ceil_log2_u32((uint32_t)(d->hi * d->wi));
+    }
+    efl_error_from_i32(dx, l.dx, (size_t)d->n * (size_t)(d->hi * d->wi * d->ci), e->k - extra);
+}
+
+/* Hand the masked error e of op's output to its inputs. */
+static void propagate(const efl_plan *plan, const efl_op *op, const efl_error *e, const int8_t *x, int32_t n)
+{
+    const efl_dims d = efl_op_dims(op, n);
+    const size_t in = (size_t)n * (size_t)plan->tensors[op->in0].size;
+    const int32_t edges[2] = {op->edge0, op->edge1};
+    for (int i = 0; i < 2; i++) {
+        if (edges[i] < 0) continue;
+        efl_error dx = edge_error(plan, edges[i]);
+        dx.k = e->k;
+        dx.live = e->live;
+        if (!e->live)
+            memset(dx.e, 0, in);
+        else if (has_weights(op))
+            through_weights(op, &plan->params[op->param], e, &dx, &d, plan->scratch);
+        else if (sums_dx(op))
+            through_pool(op, x, e, &dx, &d, plan->scratch);
+        else if (op->kind == EFL_OP_PAD) {
+            efl_pad_i8_bwd_x(dx.e, e->e, &d);
+            dx.live = any(dx.e, in);
+        } else if (dx.e != e->e) /* ADD, COPY, REQUANT: real units do not change */
+            memmove(dx.e, e->e, in);
+        edge_store(plan, edges[i], &dx);
+    }
+}
+
+static void backward(const efl_plan *plan, const efl_op *op, const int8_t *x, int32_t n, const efl_step *step)
+{
+    const size_t elements = (size_t)n * (size_t)plan->tensors[op->out].size;
+    efl_error e = collect(plan, op, elements);
+    if (e.live && op->out != plan->logits && (op->mask_lo > -129 || op->mask_hi < 128)) {
+        efl_kernels()->mask(e.e, efl_plan_tensor(plan, op->out), elements, op->mask_lo, op->mask_hi);
+        e.live = any(e.e, elements);
+    }
+    propagate(plan, op, &e, x, n);
+    efl_param *p = op->param >= 0 ? &plan->params[op->param] : NULL;
+    if (p && (p->train_w || p->train_b))
+        efl_sgd_update(op, p, &e, x, &plan->tensors[op->in0], n, step, plan->scratch);
+}
+
+efl_status efl_plan_train(const efl_plan *plan, float *p_label, int32_t *hits, const int8_t *x,
+                          const int32_t *labels, int32_t n, const efl_step *step)
+{
+    int32_t head = plan->n_ops - 1;
+    while (head >= 0 && plan->ops[head].out != plan->logits) head--;
+    if (head < 0 || !plan->table || plan->ops[head].n_edges < 1) return EFL_E_OP;
+    if (step->n < n || step->cap < 1 || !(step->lr > 0.0f)) return EFL_E_RANGE;
+    const efl_status status = efl_plan_forward(plan, x, n, 0, head + 1);
+    if (status != EFL_OK) return status;
+    efl_error e = edge_error(plan, plan->ops[head].edges);
+    const efl_status loss =
+        efl_softmax_ce_i8(&e, p_label, hits, efl_plan_tensor(plan, plan->logits), labels, plan->weights,
+                          plan->table, n, plan->tensors[plan->logits].size, plan->scratch);
+    if (loss != EFL_OK) return loss;
+    edge_store(plan, plan->ops[head].edges, &e);
+    for (int32_t i = head; i >= 0; i--)
+        if (plan->ops[i].n_edges)
+            backward(plan, &plan->ops[i],
+                     plan->ops[i].in0 == plan->input ? x : efl_plan_tensor(plan, plan->ops[i].in0), n, step);
+    return EFL_OK;
+}
