@@ -128,6 +128,9 @@ efl_status efl_delta_encode_i32(int32_t *q, const int32_t *x, size_t n, const ef
 #define EFL_OP_PAD 10
 #define EFL_OP_REQUANT 11
 
+/* Products that one int32 sum may hold: 65536 * 255 * 128 < 2^31. */
+#define EFL_TERMS_MAX 65536
+
 /* Shapes of one operator, NHWC, n samples one after another. A dense layer reads hi*wi*ci and writes co
  * numbers; an operator without a kernel leaves kh.. at 1. */
 typedef struct {

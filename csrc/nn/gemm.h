@@ -13,9 +13,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "edgefl.h"
+
 #define EFL_MR 6
 #define EFL_NR 16
-#define EFL_TERMS_MAX 65536
 
 /* acc [EFL_MR][EFL_NR] <- for each row i: sum over runs r and elements t of rows[i][offs[r] + t] * panel[..],
  * where panel is [n_runs][pairs][EFL_NR][2]: element 2p and 2p+1 of a run side by side for each of 16

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inference with the C core, and what a publisher measures on calibration inputs.
+
+In: Graph and int8 samples in the model's input quantisation.  Out: int8 outputs, bit-exact with LiteRT's
+default delegate; bias exponents j.  Refuses samples of another shape or type.  Invariant: the Graph is never
+changed.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from edgefl.errors import DataError
+from edgefl.model.graph import Graph
+from edgefl.model.plan import Planner, frozen_state
+from edgefl.model.vector import MAX_EXPONENT, MIN_EXPONENT
+from edgefl.native.engine import Engine, ParamState
+
+CHUNK = 16  # samples a call; more only takes memory
+
+
+def check_input(graph: Graph, x: np.ndarray) -> np.ndarray:
+    """Return x as contiguous int8 [n, size], or say what is wrong with it."""
+    size = graph.tensors[graph.input].size
+    if x.dtype != np.int8:
+        raise DataError(f"x is {x.dtype}, the C core takes int8 in the model's input quantisation")
+    if x.ndim < 2 or len(x) == 0 or x.size != len(x) * size:
+        shape = "x".join(str(v) for v in graph.tensors[graph.input].shape)
+        raise DataError(f"x has shape {x.shape}", hint=f"the model takes [n, {shape}] with n > 0")
+    return np.ascontiguousarray(x).reshape(len(x), size)
+
+
+class Forward:
+    """A model ready to run.
+
+    Parameters
+    ----------
+    graph : Graph
+        The model.
+    params : list of ParamState, optional
+        Weights to run instead of the file's, one for each of graph.params.
+    chunk : int
+        Samples of one call.
+    """
+
+    def __init__(self, graph: Graph, params: list[ParamState] | None = None, *, chunk: int = CHUNK) -> None:
+        self.graph = graph
+        self._chunk = chunk
+        self._engine = Engine(Planner(graph).spec(params or graph_params(graph), chunk))
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """Compute the outputs of all samples.
+
+        Parameters
+        ----------
+        x : ndarray of int8, shape (n, ...)
+            Samples; everything after the first axis must have the input's size.
+
+        Returns
+        -------
+        ndarray of int8, shape (n, output size)
+        """
+        x = check_input(self.graph, x)
+        out = np.empty((len(x), self.graph.tensors[self.graph.output].size), np.int8)
+        for at in range(0, len(x), self._chunk):
+            part = x[at : at + self._chunk]
+            self._engine.forward(part)
+            out[at : at + len(part)] = self._engine.tensor(self.graph.output, len(part))
+        return out
+
+    def input_rms(self, x: np.ndarray) -> list[float]:
+        """Root mean square of (x - zero) over the input of each of graph.params, over all samples."""
+        x = check_input(self.graph, x)
+        total = [0] * len(self.graph.params)
+        for at in range(0, len(x), self._chunk):
+            part = x[at : at + self._chunk]
+            for i, node in enumerate(self.graph.nodes):
+                if node.param >= 0:
+                    source = node.inputs[0]
+                    values = part if source == self.graph.input else self._engine.tensor(source, len(part))
+                    centred = values.astype(np.int64) - self.graph.tensors[source].zero
+                    total[node.param] += int((centred * centred).sum())
+                self._engine.forward(part, i, i + 1)
+        rms = [0.0] * len(total)
+        for node in self.graph.nodes:
+            if node.param >= 0:
+                elements = len(x) * self.graph.tensors[node.inputs[0]].size
+                rms[node.param] = math.sqrt(total[node.param] / elements)
+        return rms
+
+
+def graph_params(graph: Graph) -> list[ParamState]:
+    """Every parameter as it is in the file."""
+    made: list[ParamState | None] = [None] * len(graph.params)
+    for node in graph.nodes:
+        if node.param >= 0:
+            made[node.param] = frozen_state(graph, node)
+    return [p for p in made if p is not None]
+
+
+def bias_exponents(graph: Graph, x: np.ndarray) -> list[int]:
+    """Choose the exponent j of each parameter's bias: one coordinate is 2^j bias LSBs.
+
+    Parameters
+    ----------
+    graph : Graph
+        The model.
+    x : ndarray of int8, shape (n, ...)
+        Calibration inputs.
+
+    Returns
+    -------
+    list of int
+        round(log2(rms(x - zero) / 256)) of each of graph.params, within the vector's limits.
+    """
+    rms = Forward(graph).input_rms(x)
+    return [
+        min(max(round(math.log2(v / 256)), MIN_EXPONENT), MAX_EXPONENT) if v > 0 else MIN_EXPONENT
+        for v in rms
+    ]

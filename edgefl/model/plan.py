@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Graph turned into what the C core runs: numbers of every operator, and places of all tensors and errors.
+
+In: Graph, the trained parameters and their state, samples of a call.  Out: PlanSpec for
+edgefl/native/engine.py.  Refuses scales that XNNPACK's rules cannot take.  Invariant: a tensor keeps its place
+as long as any forward or backward step still reads it.  Rounding rules: docs/training.md, section 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+import numpy as np
+
+from edgefl.errors import ModelError
+from edgefl.model.arena import Block, place_blocks
+from edgefl.model.graph import Act, Graph, Node, Op, Param, Tensor
+from edgefl.native.engine import OpSpec, ParamState, PlanSpec, TensorSpec
+
+WEIGHTED = (Op.CONV2D, Op.DWCONV2D, Op.DENSE)
+
+
+def frozen_state(graph: Graph, node: Node) -> ParamState:
+    """Weights and bias of a node as they are in the file, not trained, not copied."""
+    param = graph.params[node.param]
+    return ParamState(
+        q=param.q.reshape(-1),
+        b=param.b,
+        scales=param.scales,
+        mult=requant_scales(graph, node, param),
+        co=param.channels,
+        qmin=param.qmin,
+    )
+
+
+def requant_scales(graph: Graph, node: Node, param: Param) -> np.ndarray:
+    """s_x * s_w / s_y in float32, one operation at a time; refuses 256 and more, as XNNPACK does."""
+    s_x, s_y = (np.float32(graph.tensors[t].scale) for t in (node.inputs[0], node.output))
+    mult: np.ndarray = (s_x * param.scales.astype(np.float32)) / s_y
+    if not (mult > 0).all() or not (mult < 256).all():
+        raise ModelError(
+            f"operator {node.index} ({node.kind.name}): its requantisation scale is outside (0, 256)",
+            hint="convert the model again with other calibration data",
+        )
+    return np.ascontiguousarray(mult, np.float32)
+
+
+def act_bounds(act: Act, y: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(lo, hi) of the output clamp, and the bounds where the error is masked (-129, 128: none)."""
+    s = np.float32(y.scale)
+    low = {Act.RELU: 0, Act.RELU6: 0, Act.RELU_N1_TO_1: -1}.get(act)
+    high = {Act.RELU6: 6, Act.RELU_N1_TO_1: 1}.get(act)
+    lo, hi = -129, 128
+    if low is not None:
+        lo = max(y.zero + int(np.rint(np.float32(low) / s)), -129)
+    if high is not None:
+        hi = min(y.zero + int(np.rint(np.float32(high) / s)), 128)
+    return (max(lo, -128), min(hi, 127)), (lo, hi)
+
+
+def _add_terms(graph: Graph, node: Node, lo: int, hi: int) -> dict[str, int]:
+    a, b = (graph.tensors[t] for t in node.inputs)
+    y = graph.tensors[node.output]
+    scales = [float(np.float32(t.scale) / np.float32(y.scale)) for t in (a, b)]
+    shift = 20 - (math.frexp(max(scales))[1] - 1)
+    if not 13 <= shift <= 30:
+        raise ModelError(
+            f"operator {node.index} (ADD): input and output scales differ too much",
+            hint="the larger ratio must lie in 2^-10..2^8",
+        )
+    m0, m1 = (round(math.ldexp(s, shift)) for s in scales)
+    bias = (1 << (shift - 1)) - m0 * a.zero - m1 * b.zero
+    return {"m0": m0, "m1": m1, "bias": bias, "shift": shift, "zero": y.zero, "lo": lo, "hi": hi}
+
+
+def _op_spec(graph: Graph, node: Node) -> OpSpec:
+    """Numbers of one operator, without its edges."""
+    x, y = graph.tensors[node.inputs[0]], graph.tensors[node.output]
+    (lo, hi), mask = act_bounds(node.act, y)
+    (hi_, wi, ci), (ho, wo, co) = x.shape, y.shape
+    if node.kind is Op.SOFTMAX:
+        hi_, wi, ci = ho, wo, co
+    dims = {"hi": hi_, "wi": wi, "ci": ci, "ho": ho, "wo": wo, "co": co}
+    if node.kind in (Op.CONV2D, Op.DWCONV2D, Op.AVGPOOL, Op.MAXPOOL):
+        dims |= dict(
+            zip(("kh", "kw", "sh", "sw", "dh", "dw"), node.kernel + node.stride + node.dilation, strict=True)
+        )
+        dims |= {"groups": node.groups, "mult": node.mult}
+    dims |= {"pt": node.pad[0], "pl": node.pad[2]}
+    spec = OpSpec(int(node.kind), node.inputs, node.output, dims, lo, hi, mask)
+    if node.kind is Op.ADD:
+        spec.add = _add_terms(graph, node, lo, hi)
+    elif node.kind is Op.MEAN:
+        pixels = np.float32(x.shape[0] * x.shape[1])
+        spec.ratio = float(np.float32(x.scale) / (np.float32(y.scale) * pixels))
+    elif node.kind is Op.REQUANT:
+        m0 = int(np.rint(np.float32(256) * (np.float32(x.scale) / np.float32(y.scale))))
+        if not 1 <= m0 <= 32768:
+            raise ModelError(f"operator {node.index} (QUANTIZE): the scales' ratio is outside 2^-8..2^7")
+        spec.add = {"m0": m0}
+    elif node.kind is Op.SOFTMAX:
+        spec.softmax = (x.scale, node.beta)
+    return spec
+
+
+class Planner:
+    """Lifetimes, errors and places for one graph and one set of trained parameters."""
+
+    def __init__(self, graph: Graph, trained: Collection[int] = ()) -> None:
+        self.graph = graph
+        self.ops = [_op_spec(graph, node) for node in graph.nodes]
+        self.edge_tensors: list[int] = []  # of each edge
+        self._trained = set(trained)
+        self._number_params()
+        if trained:
+            self._connect()
+
+    def _number_params(self) -> None:
+        for op, node in zip(self.ops, self.graph.nodes, strict=True):
+            op.param = node.param if node.kind in WEIGHTED else -1
+
+    def _connect(self) -> None:
+        """Make an edge from every reader of a tensor that trained parameters lie behind."""
+        graph = self.graph
+        self.head = max(i for i, node in enumerate(graph.nodes) if node.output == graph.logits)
+        wanted: set[int] = set()  # tensors whose error something needs
+        for node in graph.nodes[: self.head + 1]:
+            if node.param in self._trained or wanted.intersection(node.inputs):
+                wanted.add(node.output)
+        readers: dict[int, list[tuple[int, int]]] = {t: [] for t in wanted}
+        for i, node in enumerate(graph.nodes[: self.head + 1]):
+            for k, t in enumerate(node.inputs):
+                if t in wanted and node.output in wanted:
+                    readers[t].append((i, k))
+        for i, node in enumerate(graph.nodes[: self.head + 1]):
+            if node.output not in wanted:
+                continue
+            first = len(self.edge_tensors)
+            count = 1 if i == self.head else len(readers[node.output])
+            self.ops[i].edges = (first, count)
+            self.edge_tensors += [node.output] * count
+            if i == self.head:
+                continue
+            for edge, (reader, k) in enumerate(readers[node.output], first):
+                pair = list(self.ops[reader].edge_in)
+                pair[k] = edge
+                self.ops[reader].edge_in = (pair[0], pair[1])
+
+    def spec(self, params: list[ParamState], n_max: int, weights: np.ndarray | None = None) -> PlanSpec:
+        """Lay everything out for calls of up to n_max samples."""
+        graph = self.graph
+        blocks, block_of = self._tensor_blocks(n_max)
+        edge_blocks = self._edge_blocks(n_max)
+        offsets, total = place_blocks(blocks + edge_blocks)
+        tensors = [
+            TensorSpec(offsets[block_of[t]] if t in block_of else 0, tensor.size, tensor.zero, tensor.scale)
+            for t, tensor in enumerate(graph.tensors)
+        ]
+        return PlanSpec(
+            tensors=tensors,
+            ops=self.ops,
+            params=params,
+            edges=offsets[len(blocks) :],
+            n_max=n_max,
+            input=graph.input,
+            logits=graph.logits,
+            arena_bytes=total,
+            loss=graph.tensors[graph.logits].scale if self.edge_tensors else None,
+            weights=weights,
+        )
+
+    def _backward_step(self, i: int) -> int:
+        """Count the steps: operators forwards, the loss, then operators backwards."""
+        return 2 * len(self.ops) - i
+
+    def _tensor_blocks(self, n_max: int) -> tuple[list[Block], dict[int, int]]:
+        graph, blocks = self.graph, list[Block]()
+        block_of: dict[int, int] = {}
+        for i, (op, node) in enumerate(zip(self.ops, graph.nodes, strict=True)):
+            source = node.inputs[0]
+            if node.kind is Op.COPY and source in block_of:
+                block_of[node.output] = block_of[source]  # same bytes, same place
+            elif node.output not in block_of:
+                block_of[node.output] = len(blocks)
+                blocks.append(Block(graph.tensors[node.output].size * n_max, i, i))
+            for t in node.inputs:
+                if t in block_of:
+                    blocks[block_of[t]].dies = max(blocks[block_of[t]].dies, i)
+            if op.edges[1] == 0:
+                continue
+            back = self._backward_step(i)
+            if op.mask != (-129, 128) and node.output != graph.logits:
+                blocks[block_of[node.output]].dies = back
+            if source in block_of and (node.param in self._trained or node.kind is Op.MAXPOOL):
+                blocks[block_of[source]].dies = max(blocks[block_of[source]].dies, back)
+        last = [graph.output, graph.logits]
+        for t in last:
+            if t in block_of:
+                block = blocks[block_of[t]]
+                block.dies = max(block.dies, len(self.ops))
+        return blocks, block_of
+
+    def _edge_blocks(self, n_max: int) -> list[Block]:
+        made = [Block(self.graph.tensors[t].size * n_max, 0, 0) for t in self.edge_tensors]
+        for i, op in enumerate(self.ops):
+            for edge in op.edge_in:
+                if edge >= 0:
+                    made[edge].born = self._backward_step(i)
+            for edge in range(op.edges[0], op.edges[0] + op.edges[1]):
+                made[edge].dies = self._backward_step(i)
+                if op.out == self.graph.logits:
+                    made[edge].born = len(self.ops)
+        return made

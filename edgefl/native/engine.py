@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running a planned model in the C core (csrc/nn): forward, and one training micro-batch.
+
+In: plain descriptions of tensors, operators and parameters with their places in an arena (made by
+edgefl/model/plan.py) and NumPy buffers.  Out: int8 outputs; parameters changed in place.  Refuses any plan
+that efl_plan_check refuses.  Invariant: every buffer that C holds a pointer to is kept alive by the Engine, and no
+call is made with an array of another dtype, size or layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgefl.native._core import ffi, lib
+from edgefl.native.status import check
+
+Int8 = npt.NDArray[np.int8]
+Int32 = npt.NDArray[np.int32]
+Float32 = npt.NDArray[np.float32]
+
+TERMS_MAX: int = lib.EFL_TERMS_MAX
+
+
+@dataclass
+class TensorSpec:
+    """An activation: `size` int8 a sample, sample after sample from `offset` of the arena."""
+
+    offset: int
+    size: int
+    zero: int
+    scale: float
+
+
+@dataclass
+class OpSpec:
+    """One operator; the fields are those of efl_op, dims those of efl_dims (missing ones are 1)."""
+
+    kind: int
+    inputs: tuple[int, ...]
+    out: int
+    dims: dict[str, int]
+    lo: int = -128
+    hi: int = 127
+    mask: tuple[int, int] = (-129, 128)
+    param: int = -1
+    ratio: float = 0.0
+    add: dict[str, int] = field(default_factory=dict)
+    softmax: tuple[float, float] | None = None  # scale and beta
+    edges: tuple[int, int] = (0, 0)  # first edge of the output, how many
+    edge_in: tuple[int, int] = (-1, -1)
+
+
+@dataclass
+class ParamState:
+    """Weights and bias of one operator, and what their training needs. Arrays are changed in place.
+
+    q, r int8 [len]; b int32, rb int8 [co]; scales, mult float32 [1 or co]; dead uint8 [co]; sums int64.
+    """
+
+    q: Int8
+    b: Int32
+    scales: Float32
+    mult: Float32
+    co: int
+    qmin: int = -127
+    train_w: bool = False
+    train_b: bool = False
+    rate: float = 1.0
+    r: Int8 | None = None
+    rb: Int8 | None = None
+    dead: npt.NDArray[np.uint8] | None = None
+    acc_w: npt.NDArray[np.int64] | None = None
+    acc_b: npt.NDArray[np.int64] | None = None
+    keys: npt.NDArray[np.uint8] | None = None  # [2, 32], stochastic rounding
+
+
+@dataclass(frozen=True)
+class StepCounts:
+    """What happened to one parameter tensor pair over all steps so far."""
+
+    steps: int
+    capped: int
+    moved: int
+    saturated_w: int
+    saturated_b: int
+    clamped: int
+
+
+@dataclass
+class PlanSpec:
+    """A whole plan. `edges` holds arena offsets; `loss` the logits' scale, None for inference only."""
+
+    tensors: list[TensorSpec]
+    ops: list[OpSpec]
+    params: list[ParamState]
+    edges: list[int]
+    n_max: int
+    input: int
+    logits: int
+    arena_bytes: int
+    loss: float | None = None
+    weights: Float32 | None = None
+
+
+def select_isa(isa: int) -> None:
+    """Use the kernels of one instruction set (EFL_ISA_*) from now on; for tests."""
+    check(lib.efl_isa_select(isa), f"instruction set {isa}")
+
+
+def supported_isas() -> list[int]:
+    """Return the instruction sets (EFL_ISA_*) that run here."""
+    return [i for i in range(lib.EFL_ISA_COUNT) if lib.efl_isa_supported() >> i & 1]
+
+
+def isa_name() -> str:
+    """Return the name of the instruction set in use."""
+    return str(ffi.string(lib.efl_isa_name(lib.efl_isa_current())).decode())
+
+
+class Engine:
+    """A plan and its memory; not safe for two threads at once."""
+
+    def __init__(self, spec: PlanSpec) -> None:
+        self._spec = spec
+        self._keep: list[Any] = []
+        self.arena: Int8 = np.empty(max(spec.arena_bytes, 64), np.int8)
+        self._plan = ffi.new("efl_plan *")
+        self._params = self._make("efl_param[]", [self._param(p) for p in spec.params])
+        self._edges = self._make("efl_edge[]", [{"offset": e} for e in spec.edges])
+        self._fill()
+        needed = lib.efl_plan_scratch_bytes(self._plan)
+        self.scratch: Int8 = np.empty(max(needed, 64), np.int8)
+        self._plan.scratch = self._pointer("void *", self.scratch)
+        self._plan.scratch_bytes = self.scratch.size
+        check(lib.efl_plan_check(self._plan), "model plan")
+
+    def forward(self, x: Int8, first: int = 0, last: int | None = None) -> None:
+        """Run operators first..last-1 on x, int8 [n, input size]; results stay in the arena."""
+        last = len(self._spec.ops) if last is None else last
+        status = lib.efl_plan_forward(self._plan, self._input(x), len(x), first, last)
+        check(status, "forward pass")
+
+    def tensor(self, index: int, n: int) -> Int8:
+        """Return a view [n, size] of a tensor in the arena; valid until the next call."""
+        spec = self._spec.tensors[index]
+        return self.arena[spec.offset : spec.offset + n * spec.size].reshape(n, spec.size)
+
+    def train(
+        self, x: Int8, labels: Int32, *, lr: float, batch: int, cap: int, last: bool
+    ) -> tuple[Float32, int]:
+        """Train one micro-batch.
+
+        Parameters
+        ----------
+        x : int8 [n, input size].
+        labels : int32 [n].
+        lr : rate in real units.
+        batch : samples of the whole batch that this micro-batch is part of.
+        cap : K = round(1 / step_cap^2).
+        last : True for the batch's last micro-batch: then the weights move.
+
+        Returns
+        -------
+        (float32 [n], int)
+            Probability of each label before the step; samples classified right.
+        """
+        n = len(x)
+        if labels.dtype != np.int32 or labels.shape != (n,) or not labels.flags.c_contiguous:
+            raise ValueError("labels must be contiguous int32 [n]")
+        p = np.empty(n, np.float32)
+        hits = ffi.new("int32_t *")
+        step = ffi.new("efl_step *", {"lr": lr, "n": batch, "cap": cap, "last": int(last)})
+        status = lib.efl_plan_train(
+            self._plan,
+            ffi.from_buffer("float[]", p),
+            hits,
+            self._input(x),
+            ffi.from_buffer("int32_t[]", labels),
+            n,
+            step,
+        )
+        check(status, "training step")
+        return p, int(hits[0])
+
+    def counts(self, param: int) -> StepCounts:
+        """Return the counters of one parameter."""
+        p = self._params[param]
+        return StepCounts(p.steps, p.capped, p.moved, p.saturated_w, p.saturated_b, p.clamped)
+
+    def _input(self, x: Int8) -> Any:
+        size = self._spec.tensors[self._spec.input].size
+        if x.dtype != np.int8 or not x.flags.c_contiguous or x.size != len(x) * size:
+            raise ValueError(f"x must be contiguous int8 [n, {size}]")
+        return ffi.from_buffer("int8_t[]", x)
+
+    def _make(self, kind: str, values: Sequence[Any] | int) -> Any:
+        made = ffi.new(kind, values or 1)
+        self._keep.append(made)
+        return made
+
+    def _pointer(self, kind: str, array: npt.NDArray[Any] | None, dtype: Any = None, size: int = 0) -> Any:
+        """Pointer into an array that the Engine keeps alive; null for None."""
+        if array is None:
+            return ffi.NULL
+        if (dtype and array.dtype != dtype) or not array.flags.c_contiguous or array.size < size:
+            raise ValueError(f"a buffer must be contiguous {dtype} of at least {size} elements")
+        buffer = ffi.from_buffer(array)
+        self._keep.append((array, buffer))
+        return ffi.cast(kind, buffer)
+
+    def _param(self, p: ParamState) -> dict[str, Any]:
+        n = p.q.size
+        writable = [
+            a for a in (p.q if p.train_w else None, p.r, p.b if p.train_b else None, p.rb) if a is not None
+        ]
+        if not all(a.flags.writeable for a in writable):
+            raise ValueError("parameters that train must be writable")
+        return {
+            "q": self._pointer("int8_t *", p.q, np.int8),
+            "r": self._pointer("int8_t *", p.r, np.int8, n),
+            "b": self._pointer("int32_t *", p.b, np.int32, p.co),
+            "rb": self._pointer("int8_t *", p.rb, np.int8, p.co),
+            "scales": self._pointer("float *", p.scales, np.float32),
+            "mult": self._pointer("float *", p.mult, np.float32, p.scales.size),
+            "dead": self._pointer("uint8_t *", p.dead, np.uint8, p.co),
+            "acc_w": self._pointer("int64_t *", p.acc_w, np.int64, n),
+            "acc_b": self._pointer("int64_t *", p.acc_b, np.int64, p.co),
+            "keys": self._pointer("uint8_t *", p.keys, np.uint8, 64),
+            "n_scales": p.scales.size,
+            "co": p.co,
+            "len": n,
+            "qmin": p.qmin,
+            "train_w": p.train_w,
+            "train_b": p.train_b,
+            "rate": p.rate,
+        }
+
+    def _op(self, op: OpSpec) -> dict[str, Any]:
+        dims = dict.fromkeys(
+            ("n", "hi", "wi", "ci", "ho", "wo", "co", "kh", "kw", "sh", "sw", "dh", "dw", "groups", "mult"), 1
+        )
+        powers = ffi.NULL
+        if op.softmax is not None:
+            powers = self._make("double[]", 256)
+            lib.efl_softmax_tables(powers, ffi.NULL, *op.softmax)
+        return {
+            "kind": op.kind,
+            "in0": op.inputs[0],
+            "in1": op.inputs[1] if len(op.inputs) > 1 else -1,
+            "out": op.out,
+            "param": op.param,
+            "edges": op.edges[0],
+            "n_edges": op.edges[1],
+            "edge0": op.edge_in[0],
+            "edge1": op.edge_in[1],
+            "mask_lo": op.mask[0],
+            "mask_hi": op.mask[1],
+            "lo": op.lo,
+            "hi": op.hi,
+            "ratio": op.ratio,
+            "add": op.add,
+            "dims": dims | op.dims,
+            "powers": powers,
+        }
+
+    def _fill(self) -> None:
+        spec, plan = self._spec, self._plan
+        plan.tensors = self._make("efl_tensor[]", [vars(t) for t in spec.tensors])
+        plan.ops = self._make("efl_op[]", [self._op(op) for op in spec.ops])
+        plan.params = self._params
+        plan.edges = self._edges
+        plan.n_tensors, plan.n_ops = len(spec.tensors), len(spec.ops)
+        plan.n_params, plan.n_edges = len(spec.params), len(spec.edges)
+        plan.n_max, plan.input, plan.logits = spec.n_max, spec.input, spec.logits
+        plan.arena = self._pointer("int8_t *", self.arena)
+        plan.arena_bytes = self.arena.size
+        if spec.loss is not None:
+            plan.table = self._make("uint32_t[]", 256)
+            lib.efl_softmax_tables(ffi.NULL, plan.table, spec.loss, 1.0)
+        plan.weights = self._pointer("float *", spec.weights, np.float32, spec.tensors[spec.logits].size)
