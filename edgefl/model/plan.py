@@ -2,8 +2,8 @@
 """A Graph turned into what the C core runs: numbers of every operator, and places of all tensors and errors.
 
 In: Graph, the trained parameters and their state, samples of a call.  Out: PlanSpec for
-edgefl/native/engine.py.  Refuses scales that XNNPACK's rules cannot take.  Invariant: a tensor keeps its place
-as long as any forward or backward step still reads it.  Rounding rules: docs/training.md, section 1.
+edgefl/native/engine.py.  Refuses scales that XNNPACK's rules cannot take.  Invariant: a tensor keeps its
+place as long as any forward or backward step still reads it.  Rounding rules: docs/training.md, section 1.
 """
 
 from __future__ import annotations

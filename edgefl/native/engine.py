@@ -3,8 +3,8 @@
 
 In: plain descriptions of tensors, operators and parameters with their places in an arena (made by
 edgefl/model/plan.py) and NumPy buffers.  Out: int8 outputs; parameters changed in place.  Refuses any plan
-that efl_plan_check refuses.  Invariant: every buffer that C holds a pointer to is kept alive by the Engine, and no
-call is made with an array of another dtype, size or layout.
+that efl_plan_check refuses.  Invariant: every buffer that C holds a pointer to is kept alive by the Engine,
+and no call is made with an array of another dtype, size or layout.
 """
 
 from __future__ import annotations
