@@ -118,7 +118,12 @@ def test_upward_import_is_noticed() -> None:
     assert len(faults) >= 5
 
 
-SUPERVISOR_SIDE = ["edgefl.daemon.supervisor", "edgefl.secagg.oneshot", "edgefl.round.machine", "edgefl.adapters.http"]
+SUPERVISOR_SIDE = [
+    "edgefl.daemon.supervisor",
+    "edgefl.secagg.oneshot",
+    "edgefl.round.machine",
+    "edgefl.adapters.http",
+]
 
 
 @pytest.mark.parametrize("module", SUPERVISOR_SIDE)
@@ -127,7 +132,9 @@ def test_supervisor_side_does_not_import_numpy(module: str) -> None:
     import subprocess
     import sys
 
-    code = f"import sys, {module}; print([m for m in ('numpy', 'cryptography', 'tflite') if m in sys.modules])"
+    code = (
+        f"import sys, {module}; print([m for m in ('numpy', 'cryptography', 'tflite') if m in sys.modules])"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert out.stdout.strip() == "[]"
 

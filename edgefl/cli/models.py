@@ -7,8 +7,6 @@ numbers in one line. Invariant: numpy is imported only when a command runs.
 
 from __future__ import annotations
 
-import argparse
-
 from edgefl.cli.main import Commands
 
 

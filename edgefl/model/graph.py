@@ -25,12 +25,12 @@ class Op(IntEnum):
     DENSE = 3
     AVGPOOL = 4
     MAXPOOL = 5
-    MEAN = 6  # over height and width
+    MEAN = 6  # over H and W: rne((float)sum*s + (z_y - (float)(n*z_x)*s)), s = (s_x/s_y)*(1/n), all float32
     ADD = 7
     SOFTMAX = 8
     COPY = 9  # RESHAPE, SQUEEZE, EXPAND_DIMS and no-op QUANTIZE: same bytes, other shape
     PAD = 10  # spatial, with the input's zero point
-    REQUANT = 11  # QUANTIZE int8 -> int8 with another scale
+    REQUANT = 11  # QUANTIZE int8 -> int8, another scale: (((q-z_x)*m + 128) >> 8) + z_y, m = rne(256*s_x/s_y)
 
 
 class Act(IntEnum):

@@ -106,6 +106,8 @@ def _pool(kind: Op) -> Callable[[Builder, RawOp], None]:
         win = _window(op, h, w, kh, kw)
         y = b.output(op, (*win.out, c))
         b.same_quantisation(op, x, y)
+        if kind is Op.AVGPOOL and not _average_fits(win, h, w, kh, kw):
+            raise refuse(op, f"averages windows of {kh} x {kw} that overlap too much to train in int32")
         act = b.act(op)
         b.add(Node(kind, (x,), y, act, kernel=(kh, kw), stride=win.stride, pad=win.pad, index=op.index))
 
@@ -134,6 +136,22 @@ def _window(op: RawOp, h: int, w: int, kh: int, kw: int) -> _Window:
             op, f"has a window of {kh} x {kw} larger than its input {h} x {w}", "the file is damaged"
         )
     return _Window((sh, sw), (dh, dw), (top, bottom, left, right), (oh, ow))
+
+
+def _average_fits(win: _Window, h: int, w: int, kh: int, kw: int) -> bool:
+    """Whether the backward sums fit int32: 127 * share * overlaps < 2^31.
+
+    share = 2^(15+c)/count of the smallest window, c = ceil(log2 of the full one);
+    overlaps = windows that hold one value.
+    """
+    smallest = overlaps = 1
+    for n, k, s, before, out in zip(
+        (h, w), (kh, kw), win.stride, (win.pad[0], win.pad[2]), win.out, strict=True
+    ):
+        smallest *= min(min(o * s - before + k, n) - max(o * s - before, 0) for o in (0, out - 1))
+        overlaps *= min(out, -(-k // s))
+    share = (1 << (15 + (kh * kw - 1).bit_length())) // smallest + 1
+    return 127 * share * overlaps < 1 << 31
 
 
 def _mean(b: Builder, op: RawOp) -> None:
@@ -221,6 +239,8 @@ def _quantize(b: Builder, op: RawOp) -> None:
     x = b.activation(op)
     y = b.output(op, b.shape(x))
     same = b.scale(x) == b.scale(y) and b.zero(x) == b.zero(y)
+    if not 2.0**-8 <= b.scale(x) / b.scale(y) <= 2.0**7:
+        raise refuse(op, "changes the scale by a factor outside 2^-8..2^7", "convert the model again")
     b.add(Node(Op.COPY if same else Op.REQUANT, (x,), y, index=op.index))
 
 

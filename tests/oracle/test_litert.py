@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The oracle's forward pass against LiteRT's default delegate on random models, at tolerance 0."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from oracle.forward import run
+from tinymodel import random_net
+
+from edgefl.model.read import read_model
+
+litert = pytest.importorskip("ai_edge_litert.interpreter", reason="ai-edge-litert is not installed here")
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_forward_random_model_equals_litert(seed: int) -> None:
+    data = random_net(seed)
+    graph = read_model(data)
+    x = (
+        np.random.default_rng(seed)
+        .integers(-128, 128, (8, *graph.tensors[graph.input].shape))
+        .astype(np.int8)
+    )
+    interpreter = litert.Interpreter(model_content=data)
+    interpreter.allocate_tensors()
+    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    ours = run(graph, x)[graph.output]
+    for i, sample in enumerate(x):
+        interpreter.set_tensor(source["index"], sample.reshape(source["shape"]))
+        interpreter.invoke()
+        np.testing.assert_array_equal(
+            ours[i].reshape(-1), interpreter.get_tensor(target["index"]).reshape(-1)
+        )
