@@ -22,7 +22,7 @@ from edgefl.ota import swar
 
 MAGIC = b"efp1"
 MAX_FILE = (1 << 31) - 1
-LEVEL = 19
+LEVEL = 22  # on 1 % of 1 M weights moved 11 % smaller than 19; one-shot decoding needs no window
 _HEADER = struct.Struct(">IIII")
 _STEP = struct.Struct(">iii")
 

@@ -112,8 +112,8 @@ class Message:
     def __post_init__(self) -> None:
         """Check every field, so that no malformed message can be built either."""
         for key, (attribute, hint) in wire_fields(type(self)).items():
-            value = _check(hint, _plain(getattr(self, attribute)), f"{type(self).__name__}.{key}")
-            object.__setattr__(self, attribute, value)  # lists become tuples
+            value = _check(hint, getattr(self, attribute), f"{type(self).__name__}.{key}")
+            object.__setattr__(self, attribute, value)  # lists become tuples, maps become messages
         self.check()
 
     def check(self) -> None:
@@ -141,7 +141,7 @@ class Message:
     @classmethod
     def from_plain(cls: type[M], value: object) -> M:
         """Return the message of CBOR values that were decoded already."""
-        return cls(**_attributes(cls, value, cls.__name__))
+        return _build(cls, value, cls.__name__)
 
 
 class Row(Message):
@@ -160,8 +160,8 @@ def _plain(value: object) -> object:
     return value
 
 
-def _attributes(cls: type[Message], value: object, path: str) -> dict[str, object]:
-    """Return the constructor arguments that a decoded map or array holds."""
+def _build(cls: type[M], value: object, path: str) -> M:
+    """Return the message that a decoded map or array holds; its constructor checks the fields."""
     known = wire_fields(cls)
     if issubclass(cls, Row):
         if not isinstance(value, list) or len(value) != len(known):
@@ -174,7 +174,7 @@ def _attributes(cls: type[Message], value: object, path: str) -> dict[str, objec
         raise DataError(f"{path}.{missing[0]} is missing")
     if len(value) != len(known):
         raise DataError(f"{path} has unknown fields: {len(value)} in all, {len(known)} known")
-    return {a: _check(hint, value[k], f"{path}.{k}") for k, (a, hint) in known.items()}
+    return cls(**{attribute: value[key] for key, (attribute, _) in known.items()})
 
 
 def _check(hint: object, value: object, path: str) -> object:
@@ -197,14 +197,14 @@ def _check(hint: object, value: object, path: str) -> object:
             raise DataError(f"{path} must be one of {', '.join(map(str, choices))}")
         return value
     if origin is tuple:
-        if not isinstance(value, list):
+        if not isinstance(value, (list, tuple)):
             raise DataError(f"{path} must be a list")
         inner = get_args(hint)[0]
         return tuple(_check(inner, item, f"{path}[{i}]") for i, item in enumerate(value))
     if not isinstance(hint, type):
         raise TypeError(f"{path}: unknown annotation {hint!r}")
     if issubclass(hint, Message):
-        return hint(**_attributes(hint, value, path))
+        return value if type(value) is hint else _build(hint, value, path)
     if type(value) is not hint:
         raise DataError(f"{path} must be {_NAMES.get(hint, hint.__name__)}")
     return value
