@@ -290,7 +290,7 @@ typedef struct {
     int32_t edge0, edge1;     /* where the errors of in0 and in1 go; -1: not wanted */
     int32_t mask_lo, mask_hi; /* bounds of the fused activation where e becomes 0; -129 and 128: none */
     int32_t lo, hi;           /* clamp of the output */
-    float ratio;              /* MEAN: s_x / (s_y * pixels) */
+    float ratio;              /* MEAN: (s_x / s_y) * (1 / pixels) */
     efl_add_params add;       /* ADD; REQUANT: m0 */
     efl_dims dims;            /* n is ignored */
     const double *powers;     /* SOFTMAX */

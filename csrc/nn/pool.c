@@ -129,14 +129,16 @@ void efl_maxpool_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *x, const e
 void efl_mean_i8_fwd(int8_t *y, const int8_t *x, const efl_dims *d, const efl_requant_params *rq)
 {
     const int32_t c = d->ci, pixels = d->hi * d->wi;
-    const float lo = (float)(rq->lo - rq->y_zero), hi = (float)(rq->hi - rq->y_zero);
+    const float lo = (float)rq->lo, hi = (float)rq->hi;
+    /* The zero points enter as XNNPACK adds them: it decides ties (0 of 89 600 outputs differ from LiteRT). */
+    const float bias = (float)rq->y_zero - (float)(pixels * rq->x_zero) * rq->mult[0];
     for (int32_t s = 0; s < d->n; s++, x += pixels * c, y += c)
         for (int32_t j = 0; j < c; j++) {
-            int32_t sum = -pixels * rq->x_zero;
+            int32_t sum = 0;
             for (int32_t i = 0; i < pixels; i++) sum += x[i * c + j];
-            float v = (float)sum * rq->mult[0];
+            float v = (float)sum * rq->mult[0] + bias;
             v = v < lo ? lo : v > hi ? hi : v;
-            y[j] = (int8_t)((int32_t)efl_rne(v) + rq->y_zero);
+            y[j] = (int8_t)efl_rne(v);
         }
 }
 

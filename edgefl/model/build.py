@@ -220,7 +220,8 @@ class Builder:
             b.flags.writeable = False
             return b, None
         tensor = self.raw_tensor(op, 2)
-        b = self.constant(op, 2, ("int32",)).reshape(-1)
+        b = np.array(self.constant(op, 2, ("int32",)).reshape(-1), np.int32)  # the file may hold it unaligned
+        b.flags.writeable = False
         if len(b) != n_out:
             raise refuse(
                 op, f"has {len(b)} biases for {n_out} outputs", "the file is damaged; convert it again"

@@ -67,7 +67,7 @@ class Param:
 
     q int8: conv [Co,Kh,Kw,Ci/groups], depthwise [Kh,Kw,Co] (Co = Ci*mult), dense [Co,K].
     b int32 [Co]; zeros if the file has none: then bias_offset is None and the bias never trains.
-    Both are read-only views of the file. The reader guarantees K <= 32768 and 32640*K + max|b| < 2^31, K =
+    Both are read-only. The reader guarantees K <= 32768 and 32640*K + max|b| < 2^31, K =
     terms of one output, so that int32 sums cannot overflow.
     """
 

@@ -93,7 +93,7 @@ def _op_spec(graph: Graph, node: Node) -> OpSpec:
         spec.add = _add_terms(graph, node, lo, hi)
     elif node.kind is Op.MEAN:
         pixels = np.float32(x.shape[0] * x.shape[1])
-        spec.ratio = float(np.float32(x.scale) / (np.float32(y.scale) * pixels))
+        spec.ratio = float((np.float32(x.scale) / np.float32(y.scale)) * (np.float32(1) / pixels))
     elif node.kind is Op.REQUANT:
         m0 = int(np.rint(np.float32(256) * (np.float32(x.scale) / np.float32(y.scale))))
         if not 1 <= m0 <= 32768:
