@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors that reach a user, each with the exit code of its band (docs/architecture.md, "Command line").
 
-In: what was wrong, the limit, what to do next.  Out: one line on stderr and a documented exit code; never a traceback
-for bad input.  Codes follow sysexits.h.  Nothing here imports anything else of edgefl.
+In: what was wrong, the limit, what to do next. Out: one line on stderr and a documented exit code; never
+a traceback for bad input. Codes follow sysexits.h. Nothing here imports anything else of edgefl.
 """
 
 from __future__ import annotations
 
 
 class EdgeflError(Exception):
-    """Base of all errors meant for a user; `str()` is one line: what was wrong, the limit, what to do next."""
+    """Base of all errors meant for a user; `str()` is one line: what, the limit, what to do next."""
 
     exit_code = 70
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The types that data passes through, in order; each is built in exactly one module (docs/architecture.md).
 
-Batch -> RawDelta -> RingVector -> MaskedVector -> MaskedUpdate ==> AggregateSum -> Release.  Plain data, no logic, no
-numpy at import time (the supervisor must stay small).  Invariant: `Transport.send_update` accepts a MaskedUpdate only.
+Batch -> RawDelta -> RingVector -> MaskedVector -> MaskedUpdate ==> AggregateSum -> Release. Plain data,
+no logic, no numpy at import time (the supervisor must stay small). Invariant: `Transport.send_update`
+accepts a MaskedUpdate only.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Batch:
 class RawDelta:
     """Trained minus received weights over the trainable vector; built by edgefl/train/fit.py.
 
-    values: int32 [d], a weight coordinate in 1/256 LSB, a bias coordinate in 2^j bias LSBs (int8-training.md section 4).
+    values: int32 [d], a weight coordinate in 1/256 LSB, a bias coordinate in 2^j bias LSBs
+    (docs/training.md, "The trainable vector").
     It is private: it stays in the worker's memory.
     """
 
@@ -64,7 +66,8 @@ class MaskedVector:
 class MaskedUpdate:
     """The only thing that leaves the device; built by edgefl/secagg/oneshot.py in the supervisor.
 
-    header: CBOR report (device, nonce, box, hashes, signature, credential).  payload: the MaskedVector's bytes.
+    header: CBOR report (device, nonce, box, hashes, signature, credential).
+    payload: the MaskedVector's bytes.
     """
 
     round_id: bytes

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layer rule of docs/architecture.md, checked with ast: imports go strictly downward, effects stay at the edge.
+"""The layer rule of docs/architecture.md, checked with ast: imports go strictly downward, effects stay at
+the edge.
 
-Imports under `if TYPE_CHECKING:` count as types, not as a dependency at run time, but must still go downward or
-sideways within the same package.
+Imports under `if TYPE_CHECKING:` count as types, not as a dependency at run time, but must still go
+downward or sideways within the same package.
 """
 
 from __future__ import annotations

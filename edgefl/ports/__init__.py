@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the pure layers need from the world, as Protocols; adapters provide them.
 
-In: nothing.  Out: Protocols.  Invariant: only a MaskedUpdate can be sent; clocks and entropy always come from here.
+In: nothing. Out: Protocols. Invariant: only a MaskedUpdate can be sent; clocks and entropy always come
+from here.
 """
 
 from __future__ import annotations
