@@ -10,16 +10,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgefl.api import Model, Trainer
+    from edgefl.api.model import Model as Model
+    from edgefl.api.trainer import Trainer as Trainer
 
 __version__ = "0.1.0"
 __all__ = ["Model", "Trainer", "__version__"]
 
+_LAZY = {"Model": "edgefl.api.model", "Trainer": "edgefl.api.trainer"}
+
 
 def __getattr__(name: str) -> object:
-    """Import the public classes at first use."""
-    if name in ("Model", "Trainer"):
-        from edgefl import api
+    """Import a public class at its first use."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'edgefl' has no attribute {name!r}")
+    from importlib import import_module
 
-        return getattr(api, name)
-    raise AttributeError(f"module 'edgefl' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

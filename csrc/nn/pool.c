@@ -130,7 +130,7 @@ void efl_mean_i8_fwd(int8_t *y, const int8_t *x, const efl_dims *d, const efl_re
 {
     const int32_t c = d->ci, pixels = d->hi * d->wi;
     const float lo = (float)rq->lo, hi = (float)rq->hi;
-    /* The zero points enter as XNNPACK adds them: it decides ties (0 of 89 600 outputs differ from LiteRT). */
+    /* The zero points enter as XNNPACK adds them, which decides ties: 0 of 89 600 outputs differ. */
     const float bias = (float)rq->y_zero - (float)(pixels * rq->x_zero) * rq->mult[0];
     for (int32_t s = 0; s < d->n; s++, x += pixels * c, y += c)
         for (int32_t j = 0; j < c; j++) {

@@ -66,7 +66,7 @@ def quantise(graph: Graph, x: np.ndarray) -> np.ndarray:
     """
     tensor = graph.tensors[graph.input]
     x = np.asarray(x)
-    own = tensor.file_shape[1:] if len(tensor.file_shape) > 1 else tensor.file_shape
+    own = tensor.sample_shape
     if x.ndim < 1 or _without_ones(x.shape[1:]) != _without_ones(own):
         raise DataError(
             f"x has shape {list(x.shape)}", hint=f"this model takes [n, {', '.join(map(str, own))}]"

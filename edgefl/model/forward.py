@@ -50,24 +50,28 @@ class Forward:
         self._chunk = chunk
         self._engine = Engine(Planner(graph).spec(params or graph_params(graph), chunk))
 
-    def run(self, x: np.ndarray) -> np.ndarray:
-        """Compute the outputs of all samples.
+    def run(self, x: np.ndarray, tensor: int | None = None) -> np.ndarray:
+        """Compute one tensor of all samples.
 
         Parameters
         ----------
         x : ndarray of int8, shape (n, ...)
             Samples; everything after the first axis must have the input's size.
+        tensor : int, optional
+            Index of the tensor, a result of an operator; default: the output. Later operators do not run.
 
         Returns
         -------
-        ndarray of int8, shape (n, output size)
+        ndarray of int8, shape (n, size of the tensor)
         """
         x = check_input(self.graph, x)
-        out = np.empty((len(x), self.graph.tensors[self.graph.output].size), np.int8)
+        tensor = self.graph.output if tensor is None else tensor
+        last = 1 + next(i for i, node in enumerate(self.graph.nodes) if node.output == tensor)
+        out = np.empty((len(x), self.graph.tensors[tensor].size), np.int8)
         for at in range(0, len(x), self._chunk):
             part = x[at : at + self._chunk]
-            self._engine.forward(part)
-            out[at : at + len(part)] = self._engine.tensor(self.graph.output, len(part))
+            self._engine.forward(part, 0, last)
+            out[at : at + len(part)] = self._engine.tensor(tensor, len(part))
         return out
 
     def input_rms(self, x: np.ndarray) -> list[float]:

@@ -60,6 +60,11 @@ class Tensor:
         """Elements of one sample."""
         return self.shape[0] * self.shape[1] * self.shape[2]
 
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one sample as the file has it, without the batch dimension."""
+        return self.file_shape[1:] if len(self.file_shape) > 1 else self.file_shape
+
 
 @dataclass
 class Param:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The C core against the oracle, bit for bit, on random models and real ones, on every instruction set here."""
+"""The C core against the oracle, bit for bit, on random models and real ones."""
 
 from __future__ import annotations
 

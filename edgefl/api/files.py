@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading and replacing whole files for the public API and the command line.
+
+In: a path. Out: its bytes, or a file replaced whole or not at all. Refuses files beyond a limit. Invariant:
+after a crash or a full disk the old file or the new one is there, never a part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+from edgefl.errors import DataError, MissingInput, Refused, StorageError, UsageError
+
+
+def read_file(path: str | os.PathLike[str], what: str, limit: int) -> bytes:
+    """Read a whole file of at most `limit` bytes; `what` names it in errors."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(limit + 1)
+    except FileNotFoundError:
+        raise MissingInput(f"there is no {what} at {os.fspath(path)}") from None
+    except IsADirectoryError:
+        raise UsageError(f"{os.fspath(path)} is a folder, a {what} is needed") from None
+    except PermissionError:
+        raise Refused(f"the {what} {os.fspath(path)} may not be read", hint="check its permissions") from None
+    except OSError as error:
+        raise StorageError(
+            f"the {what} {os.fspath(path)} cannot be read: {error.strerror or error}"
+        ) from None
+    if len(data) > limit:
+        raise DataError(f"the {what} {os.fspath(path)} has more than {limit} bytes")
+    return data
+
+
+def write_file(path: str | os.PathLike[str], data: bytes) -> None:
+    """Replace a file: write beside it, fsync, rename, fsync the folder."""
+    target = Path(path)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    except OSError as error:
+        raise StorageError(f"{target} cannot be written: {error.strerror or error}") from None
+    try:
+        with open(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(handle, _mode(target))
+            os.fsync(handle)
+        os.replace(name, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise StorageError(
+            f"{target} cannot be written: {error.strerror or error}", hint="free some space"
+        ) from None
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+def _mode(target: Path) -> int:
+    """Mode of the file that is replaced, else what the umask leaves of 0666."""
+    with contextlib.suppress(OSError):
+        return os.stat(target).st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model file holds, as plain values for `edgefl model inspect` and its --json.
+
+In: Graph. Out: a dictionary of numbers, strings and lists. Reads only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgefl.model.graph import Graph, Node, Op, Tensor
+
+_WINDOWED = (Op.CONV2D, Op.DWCONV2D, Op.AVGPOOL, Op.MAXPOOL)
+
+
+def describe_graph(graph: Graph) -> dict[str, Any]:
+    """Describe a model.
+
+    Parameters
+    ----------
+    graph : Graph
+        The model.
+
+    Returns
+    -------
+    dict
+        input, output, parameters, file_bytes, operators (one entry each, file order).
+    """
+    return {
+        "input": _tensor(graph.tensors[graph.input], graph.input_dtype),
+        "output": _tensor(graph.tensors[graph.output], graph.output_dtype),
+        "parameters": sum(p.q.size + (p.channels if p.bias_offset is not None else 0) for p in graph.params),
+        "file_bytes": len(graph.data),
+        "operators": [_node(graph, node) for node in graph.nodes],
+    }
+
+
+def _tensor(tensor: Tensor, dtype: str) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "shape": list(tensor.file_shape),
+        "dtype": dtype,
+        "scale": tensor.scale,
+        "zero_point": tensor.zero,
+    }
+
+
+def _node(graph: Graph, node: Node) -> dict[str, Any]:
+    return {
+        "index": node.index,
+        "operator": node.kind.name,
+        "output": list(graph.tensors[node.output].shape),
+        "kernel": list(node.kernel) if node.kind in _WINDOWED else None,
+        "stride": list(node.stride),
+        "pad": list(node.pad),
+        "act": node.act.name,
+        "weights": int(graph.params[node.param].q.size) if node.param >= 0 else 0,
+        "note": _note(graph, node),
+    }
+
+
+def _note(graph: Graph, node: Node) -> str:
+    if node.param < 0:
+        return ""
+    param = graph.params[node.param]
+    notes = ["per channel" if len(param.scales) > 1 else "per tensor"]
+    if param.shared:
+        notes.append("weights shared: frozen")
+    if param.bias_shared:
+        notes.append("bias shared: frozen")
+    if param.bias_offset is None:
+        notes.append("no bias")
+    return ", ".join(notes)
