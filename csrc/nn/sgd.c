@@ -133,11 +133,20 @@ static void sum_bias(const layout *l, const efl_op *op, const efl_error *e, int3
 
 /* ---------------------------------------------------------------- sums over micro-batches */
 
+static int sums_are_zero(const efl_param *p)
+{
+    int64_t bits = 0;
+    if (p->train_w)
+        for (int32_t i = 0; i < p->len; i++) bits |= p->acc_w[i];
+    for (int32_t c = 0; c < p->co; c++) bits |= p->acc_b[c];
+    return bits == 0;
+}
+
 /* Bring the running sums and a new pair with exponent k to the larger exponent; returns the shift of the new
  * one. */
 static int32_t join(efl_param *p, int32_t k)
 {
-    if (!p->acc_live) {
+    if (!p->acc_live || sums_are_zero(p)) {
         p->acc_live = 1;
         p->acc_k = k;
         return 0;

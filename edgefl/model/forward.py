@@ -9,13 +9,14 @@ changed.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from edgefl.errors import DataError
 from edgefl.model.graph import Graph
 from edgefl.model.plan import Planner, frozen_state
-from edgefl.model.vector import MAX_EXPONENT, MIN_EXPONENT
+from edgefl.model.vector import MAX_EXPONENT, MIN_EXPONENT, Segment
 from edgefl.native.engine import Engine, ParamState
 
 CHUNK = 16  # samples a call; more only takes memory
@@ -104,23 +105,28 @@ def graph_params(graph: Graph) -> list[ParamState]:
     return [p for p in made if p is not None]
 
 
-def bias_exponents(graph: Graph, x: np.ndarray) -> list[int]:
-    """Choose the exponent j of each parameter's bias: one coordinate is 2^j bias LSBs.
+def bias_exponents(graph: Graph, segments: Sequence[Segment], x: np.ndarray) -> list[int]:
+    """Choose the exponent j of each trained bias: one coordinate is 2^j bias LSBs.
 
     Parameters
     ----------
     graph : Graph
         The model.
+    segments : sequence of Segment
+        What trains.
     x : ndarray of int8, shape (n, ...)
         Calibration inputs.
 
     Returns
     -------
     list of int
-        round(log2(rms(x - zero) / 256)) of each of graph.params, within the vector's limits.
+        For each segment round(log2(rms(x - zero) / 256)) over the operator's input, within the vector's limits;
+        0 for weights.
     """
     rms = Forward(graph).input_rms(x)
-    return [
-        min(max(round(math.log2(v / 256)), MIN_EXPONENT), MAX_EXPONENT) if v > 0 else MIN_EXPONENT
-        for v in rms
-    ]
+    exponents = []
+    for segment in segments:
+        v = rms[segment.param]
+        j = round(math.log2(v / 256)) if v > 0 else MIN_EXPONENT
+        exponents.append(min(max(j, MIN_EXPONENT), MAX_EXPONENT) if segment.kind == "bias" else 0)
+    return exponents

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training a model on one device: the loop over epochs, batches and micro-batches, and its RawDelta.
+
+In: Graph, layers, hyper-parameters, Batch.  Out: FitReport, RawDelta, trained parameters.  Refuses bad labels
+and parameters in one line.  Invariant: the Graph is never changed (training works on copies), and the same
+inputs give the same bits on every machine.  Source: docs/training.md, section 2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgefl.errors import DataError, ModelError
+from edgefl.model.forward import Forward, bias_exponents, check_input
+from edgefl.model.graph import Graph, Op
+from edgefl.model.plan import Planner
+from edgefl.model.vector import MAX_EXPONENT, MIN_EXPONENT, Segment, rne_shift, select_segments, vector_size
+from edgefl.native.engine import Engine
+from edgefl.train.options import check_labels, check_options, check_whole
+from edgefl.train.report import FitReport, LayerReport, layer_reports
+from edgefl.train.state import training_state
+from edgefl.train.stream import rounding_keys, shuffled
+from edgefl.types import Batch, RawDelta
+
+CALIBRATION_SAMPLES = 256
+MAX_COUNT = 10**9
+
+
+@dataclass(frozen=True)
+class Step:
+    """One finished step: its number from 1, the steps planned, mean loss and accuracy of its batch before it."""
+
+    number: int
+    planned: int
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a session holds, apart from the interpreter and the model file."""
+
+    arena: int
+    scratch: int
+    state: int
+
+
+class Session:
+    """One device's training of one round.
+
+    Parameters
+    ----------
+    graph : Graph
+        The model as received; never changed.
+    layers : str
+        "head", "bias+head", "last:K" or "all".
+    lr : float
+        Rate in real units.
+    batch_size, micro_batch : int
+        Samples of a step, and of one pass (default: the batch; a smaller one takes less memory).
+    loss : str
+        "softmax_ce".
+    seed, round : int
+        Decide start residuals and shuffles.
+    step_cap : float
+        Largest norm of a step relative to the norm of the tensor's weights.
+    class_weights : sequence of float, optional
+        Factor of the loss for each class.
+    shadow : str
+        "residual" (weights keep 8 more bits while training) or "none" (stochastic rounding).
+    bias_exponents : sequence of int, optional
+        j of each segment of the trainable vector; default: from the first 256 samples of the first fit.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        layers: str = "bias+head",
+        lr: float = 0.01,
+        batch_size: int = 32,
+        loss: str = "softmax_ce",
+        seed: int = 0,
+        step_cap: float = 0.003,
+        class_weights: Sequence[float] | np.ndarray | None = None,
+        micro_batch: int | None = None,
+        shadow: str = "residual",
+        round: int = 0,
+        bias_exponents: Sequence[int] | None = None,
+    ) -> None:
+        self.graph = graph
+        self.classes = _classes(graph)
+        self.options = check_options(
+            lr=lr,
+            batch_size=batch_size,
+            micro_batch=micro_batch,
+            loss=loss,
+            seed=seed,
+            round_=round,
+            step_cap=step_cap,
+            class_weights=class_weights,
+            shadow=shadow,
+            classes=self.classes,
+        )
+        self.segments = select_segments(graph, layers)
+        self.exponents = None if bias_exponents is None else _check_exponents(bias_exponents, self.segments)
+        self._trained = sorted({s.param for s in self.segments})
+        self._states = training_state(
+            graph,
+            self.segments,
+            seed=self.options.seed,
+            round_=self.options.round_,
+            residuals=self.options.residuals,
+            batch_size=self.options.batch_size,
+            micro_batch=self.options.micro_batch,
+        )
+        self._r0 = {i: r.copy() for i in self._trained if (r := self._states[i].r) is not None}
+        planner = Planner(graph, self._trained)
+        self._engine = Engine(
+            planner.spec(self._states, self.options.micro_batch, self.options.class_weights)
+        )
+        self._steps = self._epochs = self._samples = 0
+
+    @property
+    def size(self) -> int:
+        """Coordinates of the trainable vector."""
+        return vector_size(self.segments)
+
+    @property
+    def memory(self) -> Memory:
+        """Bytes held by this session."""
+        held = 0
+        for i in self._trained:
+            state = self._states[i]
+            arrays = (state.q, state.b, state.r, state.rb, state.acc_w, state.acc_b, self._r0.get(i))
+            held += sum(a.nbytes for a in arrays if a is not None)
+        return Memory(self._engine.arena.nbytes, self._engine.scratch.nbytes, held)
+
+    def fit(
+        self,
+        batch: Batch,
+        *,
+        epochs: int = 1,
+        max_steps: int | None = None,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> FitReport:
+        """Train on all samples, shuffled anew in each epoch.
+
+        Parameters
+        ----------
+        batch : Batch
+            x int8 [n, ...] in the model's input quantisation, y integer labels [n].
+        epochs : int
+            Passes over the samples.
+        max_steps : int, optional
+            Stop after so many steps.
+        on_step : callable, optional
+            Called after each step; what it raises ends the training between two steps.
+
+        Returns
+        -------
+        FitReport
+            Loss and accuracy of each epoch, and what the step cap did.
+        """
+        x = check_input(self.graph, batch.x)
+        y = check_labels(batch.y, len(x), self.classes)
+        check_whole("epochs", epochs, 1, MAX_COUNT)
+        if max_steps is not None:
+            check_whole("max_steps", max_steps, 1, MAX_COUNT)
+        if self.exponents is None:
+            self.exponents = bias_exponents(self.graph, self.segments, x[:CALIBRATION_SAMPLES])
+        self._samples = max(self._samples, len(x))
+        size = self.options.batch_size
+        planned = epochs * -(-len(x) // size)
+        planned = planned if max_steps is None else min(planned, max_steps)
+        done, history = 0, list[tuple[float, float]]()
+        while done < planned:
+            order = shuffled(len(x), self.options.seed, self.options.round_, self._epochs)
+            loss_sum, hit_sum, seen = 0.0, 0, 0
+            for at in range(0, len(x), size):
+                if done == planned:
+                    break
+                pick = order[at : at + size]
+                loss, hits = self._step(x, y, pick)
+                done, seen = done + 1, seen + len(pick)
+                loss_sum, hit_sum = loss_sum + loss, hit_sum + hits
+                if on_step:
+                    on_step(Step(done, planned, loss / len(pick), hits / len(pick)))
+            self._epochs += 1
+            history.append((loss_sum / seen, hit_sum / seen))
+        return FitReport(done, len(x), history, self.layers())
+
+    def _step(self, x: np.ndarray, y: np.ndarray, pick: np.ndarray) -> tuple[float, int]:
+        """Train on one batch; return the sum of losses and the number of hits before the step."""
+        opts, loss, hits = self.options, 0.0, 0
+        if not opts.residuals:
+            self._roll_keys()
+        for at in range(0, len(pick), opts.micro_batch):
+            part = pick[at : at + opts.micro_batch]
+            last = at + opts.micro_batch >= len(pick)
+            p, n = self._engine.train(x[part], y[part], lr=opts.lr, batch=len(pick), cap=opts.cap, last=last)
+            # p is 0 where the label's logit is far below the top one: the table ends at 2^-25.
+            loss -= float(np.log(np.maximum(p, 2.0**-25), dtype=np.float64).sum())
+            hits += n
+        self._steps += 1
+        return loss, hits
+
+    def _roll_keys(self) -> None:
+        """Set new keys for stochastic rounding."""
+        for index in self._trained:
+            keys = self._states[index].keys
+            if keys is not None:
+                made = rounding_keys(self.options.seed, self.options.round_, self._steps, index)
+                keys[:] = np.frombuffer(made, np.uint8)
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Outputs of the model as trained so far, int8 [n, outputs]."""
+        return Forward(self.graph, self._states).run(x)
+
+    def layers(self) -> list[LayerReport]:
+        """Return what happened to each trained operator."""
+        return layer_reports(self.graph, self._states, self._engine)
+
+    def delta(self) -> RawDelta:
+        """Trained minus received, in the units of the trainable vector.
+
+        Returns
+        -------
+        RawDelta
+            A weight coordinate in 1/256 LSB: 256*(q1 - q0) + r1 - r0. A bias coordinate in 2^j LSBs.
+        """
+        if self.exponents is None:
+            raise DataError(
+                "there is no delta before the first fit", hint="bias exponents come from its samples"
+            )
+        values = np.empty(self.size, np.int32)
+        limit = np.iinfo(np.int32)
+        for segment, j in zip(self.segments, self.exponents, strict=True):
+            state, param = self._states[segment.param], self.graph.params[segment.param]
+            if segment.kind == "weight":
+                change = 256 * (state.q.astype(np.int64) - param.q.reshape(-1))
+                if state.r is not None:
+                    change += state.r.astype(np.int64) - self._r0[segment.param]
+            else:
+                change = 256 * (state.b.astype(np.int64) - param.b)
+                if state.rb is not None:
+                    change += state.rb
+                change = rne_shift(change, j + 8) if j + 8 >= 0 else change << -(j + 8)
+            values[segment.offset : segment.stop] = np.clip(change, limit.min, limit.max)
+        return RawDelta(values=values, samples=self._samples)
+
+    def params(self) -> list[tuple[Segment, np.ndarray]]:
+        """Trained tensors for writing back: each segment with q (int8, the weight's shape) or b (int32)."""
+        out: list[tuple[Segment, np.ndarray]] = []
+        for segment in self.segments:
+            state, param = self._states[segment.param], self.graph.params[segment.param]
+            value = state.q.reshape(param.q.shape) if segment.kind == "weight" else state.b
+            out.append((segment, value.copy()))
+        return out
+
+    def trained_sha256(self) -> str:
+        """Conformance hash: all q then all r of each weight tensor, b (int32 LE) then rb of each bias."""
+        digest = hashlib.sha256()
+        for segment in self.segments:
+            state = self._states[segment.param]
+            value = state.q if segment.kind == "weight" else state.b.astype("<i4")
+            residual = state.r if segment.kind == "weight" else state.rb
+            digest.update(value.tobytes())
+            digest.update(bytes(segment.size) if residual is None else residual.tobytes())
+        return digest.hexdigest()
+
+
+def _classes(graph: Graph) -> int:
+    """Number of classes, if the graph can be trained with a softmax."""
+    h, w, c = graph.tensors[graph.logits].shape
+    if h * w != 1 or c < 2:
+        raise ModelError(
+            f"the model's output has {h}x{w}x{c} numbers a sample", hint="softmax_ce needs one row of classes"
+        )
+    for node in graph.nodes:
+        if node.kind is Op.SOFTMAX and node.beta != 1.0:
+            raise ModelError(
+                f"operator {node.index} (SOFTMAX) has beta {node.beta:g}", hint="training needs 1"
+            )
+    return c
+
+
+def _check_exponents(exponents: Sequence[int], segments: Sequence[Segment]) -> list[int]:
+    if len(exponents) != len(segments):
+        raise DataError(
+            f"{len(exponents)} bias exponents for {len(segments)} segments: one for each is needed"
+        )
+    for j, segment in zip(exponents, segments, strict=True):
+        if segment.kind == "bias" and not MIN_EXPONENT <= j <= MAX_EXPONENT:
+            raise DataError(f"bias exponent {j} is outside {MIN_EXPONENT}..{MAX_EXPONENT}")
+    return list(exponents)
