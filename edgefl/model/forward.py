@@ -120,8 +120,8 @@ def bias_exponents(graph: Graph, segments: Sequence[Segment], x: np.ndarray) -> 
     Returns
     -------
     list of int
-        For each segment round(log2(rms(x - zero) / 256)) over the operator's input, within the vector's limits;
-        0 for weights.
+        For each segment round(log2(rms(x - zero) / 256)) over the operator's input, within the vector's
+        limits; 0 for weights.
     """
     rms = Forward(graph).input_rms(x)
     exponents = []

@@ -32,7 +32,7 @@ MAX_COUNT = 10**9
 
 @dataclass(frozen=True)
 class Step:
-    """One finished step: its number from 1, the steps planned, mean loss and accuracy of its batch before it."""
+    """One finished step: its number from 1, the steps planned, loss and accuracy of its batch before it."""
 
     number: int
     planned: int
@@ -218,7 +218,7 @@ class Session:
                 keys[:] = np.frombuffer(made, np.uint8)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Outputs of the model as trained so far, int8 [n, outputs]."""
+        """Run the model as trained so far: int8 [n, outputs]."""
         return Forward(self.graph, self._states).run(x)
 
     def layers(self) -> list[LayerReport]:
@@ -275,7 +275,7 @@ class Session:
 
 
 def _classes(graph: Graph) -> int:
-    """Number of classes, if the graph can be trained with a softmax."""
+    """Count the classes, if the graph can be trained with a softmax."""
     h, w, c = graph.tensors[graph.logits].shape
     if h * w != 1 or c < 2:
         raise ModelError(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What trains, and its state: working copies of weights and biases, residuals, dead channels, input-layer rate.
+"""What trains, and its state: working copies, residuals, dead channels, input-layer rate.
 
 In: Graph, segments (edgefl/model/vector.py), seed and round.  Out: one ParamState for each parameter of the
 graph.  Invariant: the graph's own arrays are never written.  Source: docs/training.md, "Update", "Dead
