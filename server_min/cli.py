@@ -9,7 +9,6 @@ queues, the process picks up.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from edgefl.errors import EdgeflError, UsageError
+from server_min.commands.output import show
 from server_min.config import Listen
 
 
@@ -178,8 +178,3 @@ def join(args: argparse.Namespace) -> int:
         text = f"paired with leader of {partner.operator}"
     show(args, {"partner": partner.key, "operator": partner.operator, "url": partner.url}, text)
     return 0
-
-
-def show(args: argparse.Namespace, value: object, text: str) -> None:
-    """Print a result."""
-    print(json.dumps(value) if args.json else text, flush=True)

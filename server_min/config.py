@@ -5,7 +5,6 @@ In: the folder.  Out: `Hub`, what the processes work with.  Refuses unknown keys
 line. `hub.toml` is the operator's; `partner.toml` is written by `pair` (leader) or `accept` (helper).
 """
 
-
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -85,7 +85,6 @@ def app(registrar: Registrar, store: Store, clock: Callable[[], float], metrics:
     async def enroll(request: Request) -> Response:
         body = await read_body(request, None, 8192)
         message = decode(EnrollRequest, body)
-        assert isinstance(message, EnrollRequest)
         try:
             public = ca.read_csr(message.csr).public_bytes(Encoding.Raw, PublicFormat.Raw)
         except DataError as error:

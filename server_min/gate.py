@@ -13,6 +13,7 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,6 +28,7 @@ from server_min.store import Store
 log = logging.getLogger("edgefl.hub")
 SMALL_BODY = 1 << 16
 CBOR = "application/cbor"
+M = TypeVar("M", bound=Message)
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def check_length(request: Request, limit: int) -> None:
         raise Refusal("body.too_large", f"the body has {length:.20} bytes, at most {limit} allowed")
 
 
-def decode(cls: type[Message], body: bytes) -> Message:
+def decode(cls: type[M], body: bytes) -> M:
     """Return the message of a body, or refuse it."""
     try:
         return cls.decode(body)

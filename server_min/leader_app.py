@@ -26,7 +26,8 @@ from server_min.gate import Caller, Gate, Handler, answer, check_length, decode,
 from server_min.metrics import Metrics
 from server_min.presence import Presence
 from server_min.refusal import Refusal
-from server_min.rounds.driver import Driver, Upload
+from server_min.rounds.driver import Driver
+from server_min.rounds.intake import Upload
 from server_min.store import Store
 
 # What devices may download; masters, sums and masked reports stay here.
@@ -90,7 +91,6 @@ class LeaderApp:
     async def poll(self, request: Request, caller: Caller) -> Response:
         """Answer when there is news for the device, at the latest after `poll_s`."""
         poll = decode(Poll, await read_body(request, caller))
-        assert isinstance(poll, Poll)
         if not self.store.devices.record_poll(caller.id, poll, self.clock()):
             raise Refusal("request.replay", f"poll {poll.n} is not above the last one")
         self.driver.polled(caller.id, poll)
@@ -171,7 +171,6 @@ class LeaderApp:
     async def decline(self, request: Request, caller: Caller) -> Response:
         """Note that an invited device does not take part."""
         message = decode(Decline, await read_body(request, caller))
-        assert isinstance(message, Decline)
         self.driver.declined(bytes16(request.path_params["round"]), caller.id, message.reason)
         return answer(Empty())
 

@@ -8,10 +8,11 @@ Invariant: a wake-up between two looks of a waiting poll is not lost (a counter,
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
 
-# A device without an open poll counts as there for so long: it reconnects, installs or just got an answer.
-GRACE_S = 10.0
+# A device whose poll was answered counts as there for so long: it reconnects, or installs a release.
+GRACE_S = 45.0
 
 
 class Presence:
@@ -24,10 +25,13 @@ class Presence:
         self._left: dict[bytes, float] = {}
         self._waiting: dict[bytes, set[asyncio.Future[None]]] = {}
         self._ticks: dict[bytes, int] = {}
+        self.newest = -math.inf  # when a device appeared that was not live before
         self.stopping = False
 
     def enter(self, device: bytes) -> None:
         """Note that a poll begins."""
+        if not self.live(device):
+            self.newest = self._clock()
         self._open[device] = self._open.get(device, 0) + 1
 
     def leave(self, device: bytes, *, gone: bool) -> None:
@@ -35,11 +39,11 @@ class Presence:
         self._open[device] -= 1
         if not self._open[device]:
             del self._open[device]
-            self._left[device] = self._clock() - (GRACE_S if gone else 0)
+            self._left[device] = -math.inf if gone else self._clock()
 
     def live(self, device: bytes) -> bool:
         """Return whether a device polls, or did a moment ago."""
-        return device in self._open or self._clock() - self._left.get(device, -GRACE_S) < GRACE_S
+        return device in self._open or self._clock() - self._left.get(device, -math.inf) < GRACE_S
 
     def tick(self, device: bytes) -> int:
         """Return how often a device was woken; take it before looking for news."""

@@ -35,7 +35,8 @@ def read_flat(path: Path, name: str, cls: type[T]) -> T:
         import tomli as tomllib
     text = _read(path)
     try:
-        return load_table(name, cls, tomllib.loads(text), path.parent)
+        table: T = load_table(name, cls, tomllib.loads(text), path.parent)
+        return table
     except (tomllib.TOMLDecodeError, ConfigError) as error:
         raise ConfigError(f"{path}: {error}") from None
 

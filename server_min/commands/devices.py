@@ -12,7 +12,7 @@ import time
 from edgefl.errors import MissingInput, UsageError
 from edgefl.wire.keys import public_key, sha256
 from edgefl.wire.messages import HubPin, Token
-from server_min.cli import show
+from server_min.commands.output import show
 from server_min.config import Hub, load_hub
 from server_min.store import Device, Store
 

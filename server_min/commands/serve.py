@@ -27,7 +27,7 @@ def serve(args: argparse.Namespace) -> int:
 
         main = serve_leader(hub, store)
     else:
-        from server_min.helper_hub import serve_helper
+        from server_min.helper_app import serve_helper
 
         main = serve_helper(hub, store)
     code = 0

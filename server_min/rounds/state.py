@@ -53,6 +53,10 @@ class Round:
         """Devices that have reported or still can."""
         return len(self.invited - self.out)
 
+    def with_reason(self, reason: str) -> Round:
+        """Note something about how it went."""
+        return replace(self, reason=reason)
+
     def void(self, reason: str) -> Round:
         """End the round without a result."""
         return replace(self, phase=Phase.VOID, reason=reason, members=())

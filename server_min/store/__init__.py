@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgefl.errors import MissingInput
-from server_min.store.blobs import Blobs, Part
+from server_min.store.blobs import BlobRow, Blobs, Part
 from server_min.store.database import Database
 from server_min.store.devices import Device, Devices, TokenRefused
 from server_min.store.helped import Helped, HelpedRow
@@ -18,8 +18,8 @@ from server_min.store.rounds import FINAL, ReportRow, RoundRow, Rounds, Transiti
 from server_min.store.tasks import Due, ReleaseRow, Settings, TaskRow, Tasks
 
 __all__ = [
-    "FINAL", "Blobs", "Device", "Devices", "Due", "Helped", "HelpedRow", "Part", "ReleaseRow", "ReportRow",
-    "RoundRow", "Rounds", "Settings", "Store", "TaskRow", "Tasks", "TokenRefused", "Transition",
+    "FINAL", "BlobRow", "Blobs", "Device", "Devices", "Due", "Helped", "HelpedRow", "Part", "ReleaseRow",
+    "ReportRow", "RoundRow", "Rounds", "Settings", "Store", "TaskRow", "Tasks", "TokenRefused", "Transition",
 ]  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 
 In: bytes, or a stream of pieces.  Out: paths and bytes.  A file appears under its name only when it is whole
 and synced (write, fsync, rename, fsync of the folder).  Refuses a stream above its limit.
-Invariant: what `read` returns has the hash that was asked for; `record` notes each one's origin (round,
+Invariant: what `read` returns has the hash that was asked for; `insert_blobs` notes each one's origin (round,
 cohort, parents).
 """
 
@@ -11,12 +11,27 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sqlite3
 import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from edgefl.errors import DataError, StorageError
 from server_min.store.database import Database
+
+
+@dataclass(frozen=True)
+class BlobRow:
+    """Where a blob comes from."""
+
+    sha256: bytes
+    size: int
+    kind: str
+    round: bytes | None
+    cohort: int
+    parents: tuple[bytes, ...]
 
 
 class Blobs:
@@ -27,17 +42,6 @@ class Blobs:
         self._database = database
         self.parts = folder / ".part"
         self.parts.mkdir(parents=True, exist_ok=True, mode=0o700)
-
-    def record(
-        self, sha256: bytes, size: int, kind: str, *, round_id: bytes | None = None, cohort: int = 0,
-        parents: tuple[bytes, ...] = (),
-    ) -> None:  # fmt: skip
-        """Note what a blob is and where it comes from; the first note stays."""
-        with self._database.transaction() as db:
-            db.execute(
-                "INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?, ?, ?)",
-                (sha256, size, kind, round_id, cohort, b"".join(parents)),
-            )
 
     def kind(self, sha256: bytes) -> str | None:
         """Return what a blob was recorded as."""
@@ -137,3 +141,11 @@ class Part:
         if self.path is not None:
             self.file.close()
             self.path.unlink(missing_ok=True)
+
+
+def insert_blobs(db: sqlite3.Connection, rows: Iterable[BlobRow]) -> None:
+    """Note where blobs come from, inside the caller's transaction; the first note of a blob stays."""
+    db.executemany(
+        "INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?, ?, ?)",
+        [(r.sha256, r.size, r.kind, r.round, r.cohort, b"".join(r.parents)) for r in rows],
+    )

@@ -102,6 +102,12 @@ class Devices:
         rows = self._database.db.execute(f"SELECT {_COLUMNS} FROM devices ORDER BY enrolled, id")
         return [Device(**row) for row in rows]
 
+    def revoked_ids(self) -> set[bytes]:
+        """Return the ids of revoked devices."""
+        return {
+            row["id"] for row in self._database.db.execute("SELECT id FROM devices WHERE revoked NOT NULL")
+        }
+
     def revoke(self, device: bytes, now: float) -> bool:
         """Revoke at once; False if there is no such device."""
         with self._database.transaction() as db:

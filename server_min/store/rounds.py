@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from server_min.store.blobs import BlobRow, insert_blobs
 from server_min.store.database import Database
 from server_min.store.tasks import ReleaseRow, insert_release
 
@@ -142,6 +143,7 @@ class Rounds:
         members: bytes | None = None,
         masked_sum: bytes | None = None,
         release: ReleaseRow | None = None,
+        blobs: tuple[BlobRow, ...] = (),
     ) -> None:
         """Enter a state, with what belongs to it."""
         with self._database.transaction() as db:
@@ -152,6 +154,7 @@ class Rounds:
             )
             if release is not None:
                 insert_release(db, release)
+            insert_blobs(db, blobs)
             _log(db, round_id, state, now, cohort, reason)
 
     def transitions(self, run: int, after: int) -> list[Transition]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from edgefl.errors import UsageError
 from edgefl.wire import cbor
 from edgefl.wire.messages import Task
+from server_min.store.blobs import BlobRow, insert_blobs
 from server_min.store.database import Database
 
 
@@ -77,13 +78,16 @@ class Tasks:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, task: Task, settings: Settings, first: ReleaseRow, now: float) -> None:
+    def add(
+        self, task: Task, settings: Settings, first: ReleaseRow, blobs: tuple[BlobRow, ...], now: float
+    ) -> None:
         """Store a task with its first release."""
         values = cbor.dumps([settings.n_max, settings.quorum, settings.close_at, settings.deadline_s])
         try:
             with self._database.transaction() as db:
                 db.execute("INSERT INTO tasks VALUES (?, ?, ?, ?)", (task.name, task.encode(), values, now))
                 insert_release(db, first)
+                insert_blobs(db, blobs)
         except sqlite3.IntegrityError:
             raise UsageError(f"task {task.name} exists already", hint="choose another name") from None
 
@@ -131,6 +135,11 @@ class Tasks:
             "SELECT * FROM schedule WHERE remaining != 0 AND due <= ? ORDER BY id", (now,)
         )
         return [Due(**row) for row in rows]
+
+    def remaining(self, run: int) -> int:
+        """Return how many rounds of a run are still to start."""
+        row = self._database.db.execute("SELECT remaining FROM schedule WHERE id = ?", (run,)).fetchone()
+        return 0 if row is None else int(row["remaining"])
 
     def cancel(self, run: int) -> None:
         """Start no further rounds of a run."""

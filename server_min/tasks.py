@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model becomes a task: settings checked, bias exponents measured, release 0 built.
+
+In: model file, task.toml, calibration inputs (npz with `x`).  Out: Task, Settings, the first Release.
+Refuses unknown keys, layers that cannot train, numbers that contradict each other (bits that do not fit the
+ring, a quorum above n_max, a class weight too few), inputs of another shape or with NaN.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from edgefl.config.device import setting
+from edgefl.errors import ConfigError, DataError, MissingInput
+from edgefl.model.forward import bias_exponents
+from edgefl.model.graph import Graph
+from edgefl.model.read import read_model
+from edgefl.model.vector import Segment, select_segments, start_master, vector_size
+from edgefl.native.masks import key_stream
+from edgefl.secagg.params import ring_params
+from edgefl.wire.keys import sha256
+from edgefl.wire.messages import Task
+from server_min.store import Settings
+from server_min.toml import read_flat
+
+NANO = 10**9
+MAX_PROBE = 64
+MAX_CALIBRATION = 1 << 16
+MAX_MODEL = 1 << 31
+
+
+@dataclass(frozen=True)
+class TaskToml:
+    """task.toml: one flat table."""
+
+    layers: str = setting("all", 'what trains: "head", "bias+head", "last:K" or "all"')
+    loss: str = setting("softmax_ce", "loss", choices=("softmax_ce",))
+    class_weights: tuple[float, ...] = setting((), "weight of each class; empty: all 1", low=0, high=1000)
+    lr: float = setting(0.01, "learning rate in real units", low=1e-9, high=10)
+    epochs: int = setting(1, "local passes over the samples", low=1, high=1000)
+    batch: int = setting(32, "samples a step", low=1, high=65536)
+    micro_batch: int = setting(0, "samples a micro-batch; 0: the batch", low=0, high=65536)
+    step_cap: float = setting(0.003, "largest step relative to a tensor's norm", low=1e-6, high=1)
+    shadow: str = setting("residual", "fractions of the weights while training", choices=("residual", "none"))
+    seed: int = setting(0, "seed of start residuals and shuffles", low=0, high=(1 << 63) - 1)
+    clip: int = setting(
+        48000, "largest norm of an update, in units of the trainable vector", low=1, high=1 << 40
+    )
+    scale: int = setting(512, "integers that the clip norm becomes", low=1, high=1 << 20)
+    value_bits: int = setting(8, "bits of one integer without head room", low=2, high=16)
+    hub_rate: float = setting(1.0, "rate of the averaged update at the hub", low=1e-6, high=100)
+    n_max: int = setting(256, "most devices in a round", low=2, high=4096)
+    quorum: int = setting(2, "fewest reports that are opened", low=2, high=4096)
+    close_at: int = setting(0, "reports that close a round early; 0: all that can come", low=0, high=4096)
+    deadline_s: int = setting(600, "longest time from invitation to close", low=1, high=864000)
+
+
+@dataclass(frozen=True)
+class NewTask:
+    """A task with what its first release is made of."""
+
+    task: Task
+    settings: Settings
+    file: bytes
+    master: np.ndarray  # int64 [d]
+    probe_x: np.ndarray  # int8 [n, input size]
+
+
+def prepare_task(name: str, model: Path, config: Path, calibration: Path) -> NewTask:
+    """Check everything and measure the exponents.
+
+    Raises
+    ------
+    MissingInput, ConfigError, ModelError, DataError, UsageError
+    """
+    toml = read_flat(config, "task", TaskToml)
+    file = read_file(model, MAX_MODEL)
+    graph = read_model(file)
+    segments = select_segments(graph, toml.layers)
+    classes = graph.tensors[graph.logits].size
+    if toml.class_weights and len(toml.class_weights) != classes:
+        raise ConfigError(
+            f"{config}: class_weights has {len(toml.class_weights)} values, the model {classes} classes"
+        )
+    if not 0 <= toml.micro_batch <= toml.batch:
+        raise ConfigError(f"{config}: micro_batch {toml.micro_batch} is above batch {toml.batch}")
+    if not toml.quorum <= toml.n_max or (toml.close_at and not toml.quorum <= toml.close_at <= toml.n_max):
+        raise ConfigError(f"{config}: quorum <= close_at <= n_max must hold (close_at 0: all that can come)")
+    x = quantise_inputs(graph, load_inputs(calibration), calibration)
+    by_param = bias_exponents(graph, x)
+    exponents = tuple(by_param[s.param] for s in segments if s.kind == "bias")
+    dim = vector_size(segments)
+    task = Task(
+        name=name,
+        layers=toml.layers,
+        loss=toml.loss,
+        class_weights_nano=tuple(nano(w) for w in toml.class_weights) or None,
+        lr_nano=nano(toml.lr),
+        epochs=toml.epochs,
+        batch=toml.batch,
+        micro_batch=toml.micro_batch or toml.batch,
+        step_cap_nano=nano(toml.step_cap),
+        shadow=toml.shadow,
+        seed=toml.seed,
+        exponents=exponents,
+        mode="oneshot",
+        width=ring_width(toml, config),
+        value_bits=toml.value_bits,
+        hub_rate_nano=nano(toml.hub_rate),
+        clip=toml.clip,
+        scale=toml.scale,
+        dim=dim,
+    )
+    residuals = np.frombuffer(key_stream(dim, residual_key(toml.seed)), np.int8)
+    master = start_master(graph, segments, residuals, expand_exponents(segments, exponents))
+    settings = Settings(toml.n_max, toml.quorum, toml.close_at, toml.deadline_s)
+    return NewTask(task, settings, file, master, x[:MAX_PROBE])
+
+
+def ring_width(toml: TaskToml, config: Path) -> Literal[16, 32]:
+    """Return the smallest ring word that a sum of n_max values fits."""
+    bits = toml.value_bits + (toml.n_max - 1).bit_length()
+    width: Literal[16, 32] = 16 if bits <= 16 else 32
+    try:
+        ring_params(width, toml.value_bits, toml.n_max, 1)
+    except DataError as error:
+        raise ConfigError(f"{config}: {error}") from None
+    return width
+
+
+def residual_key(seed: int, number: int = 0) -> bytes:
+    """Return the key of the start residuals of a round (docs/training.md, "Randomness")."""
+    return sha256(b"edgefl/1/residual\0" + seed.to_bytes(8, "little") + number.to_bytes(8, "little"))
+
+
+def nano(value: float) -> int:
+    """Return a real number in units of 10^-9."""
+    return round(value * NANO)
+
+
+def expand_exponents(segments: Sequence[Segment], exponents: Sequence[int]) -> list[int]:
+    """Return j for each segment (0 for weights) from the task's list, which has the trained biases only."""
+    given = iter(exponents)
+    return [next(given) if s.kind == "bias" else 0 for s in segments]
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """Return a file's bytes."""
+    try:
+        if os.path.getsize(path) > limit:
+            raise DataError(f"{path} has more than {limit} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise MissingInput(f"cannot read {path}: {error.strerror}") from None
+
+
+def load_inputs(path: Path) -> np.ndarray:
+    """Return `x` of an npz file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            x: np.ndarray = file["x"]
+            return x
+    except OSError as error:
+        raise MissingInput(f"cannot read {path}: {error.strerror or 'not an npz file'}") from None
+    except KeyError:
+        raise DataError(f"{path} holds no array x", hint="save it with numpy.savez(path, x=inputs)") from None
+    except (ValueError, zipfile.BadZipFile, EOFError, AttributeError, TypeError, IndexError):
+        raise DataError(f"{path} is not an npz file of plain arrays") from None
+
+
+def quantise_inputs(graph: Graph, x: np.ndarray, where: Path) -> np.ndarray:
+    """Return int8 [n, size]: float inputs by the model's input parameters, int8 as they are.
+
+    Raises
+    ------
+    DataError
+        Another shape or dtype, no sample, or values that are not finite.
+    """
+    tensor = graph.tensors[graph.input]
+    if x.ndim < 1 or not len(x) or x.size != len(x) * tensor.size:
+        shape = "x".join(map(str, tensor.shape))
+        raise DataError(f"{where}: x has shape {list(x.shape)}, the model takes [n, {shape}]")
+    x = x[:MAX_CALIBRATION].reshape(-1, tensor.size)
+    if x.dtype == np.int8:
+        return np.ascontiguousarray(x)
+    if x.dtype.kind != "f":
+        raise DataError(f"{where}: x is {x.dtype}, it must be int8 or float32")
+    if not np.isfinite(x).all():
+        raise DataError(f"{where}: x holds NaN or infinite values")
+    q = np.rint(x.astype(np.float32) / np.float32(tensor.scale)) + tensor.zero
+    return np.ascontiguousarray(np.clip(q, -128, 127).astype(np.int8))
