@@ -94,8 +94,8 @@ def prepare_task(name: str, model: Path, config: Path, calibration: Path) -> New
     if not toml.quorum <= toml.n_max or (toml.close_at and not toml.quorum <= toml.close_at <= toml.n_max):
         raise ConfigError(f"{config}: quorum <= close_at <= n_max must hold (close_at 0: all that can come)")
     x = quantise_inputs(graph, load_inputs(calibration), calibration)
-    by_param = bias_exponents(graph, x)
-    exponents = tuple(by_param[s.param] for s in segments if s.kind == "bias")
+    of_segments = bias_exponents(graph, segments, x)
+    exponents = tuple(j for s, j in zip(segments, of_segments, strict=True) if s.kind == "bias")
     dim = vector_size(segments)
     task = Task(
         name=name,
@@ -119,7 +119,7 @@ def prepare_task(name: str, model: Path, config: Path, calibration: Path) -> New
         dim=dim,
     )
     residuals = np.frombuffer(key_stream(dim, residual_key(toml.seed)), np.int8)
-    master = start_master(graph, segments, residuals, expand_exponents(segments, exponents))
+    master = start_master(graph, segments, residuals, of_segments)
     settings = Settings(toml.n_max, toml.quorum, toml.close_at, toml.deadline_s)
     return NewTask(task, settings, file, master, x[:MAX_PROBE])
 
