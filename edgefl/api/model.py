@@ -90,12 +90,12 @@ class Model:
         Parameters
         ----------
         x : ndarray, shape (n, ...)
-            Float values, quantised with the model's input scale and zero point (nearest even, clamped), or the
-            model's own input dtype, taken as it is. One sample has the model's shape, up to dimensions of 1.
+            Float values, quantised with the model's input scale and zero point (nearest even, clamped), or
+            the model's own input dtype, taken as it is. One sample has the model's shape, up to ones.
         values : {"real", "stored", "logits"}
-            "real": float32, scale * (stored - zero_point), e.g. probabilities after a SOFTMAX. "stored": int8 as
-            the file defines them. "logits": int8, the values before a final SOFTMAX, which the loss and the
-            predicted class look at.
+            "real": float32, scale * (stored - zero_point), e.g. probabilities after a SOFTMAX. "stored": int8
+            as the file defines them. "logits": int8, the values before a final SOFTMAX, which the loss and
+            the predicted class look at.
 
         Returns
         -------

@@ -78,10 +78,8 @@ def run_inspect(args: argparse.Namespace) -> None:
     for op in description["operators"]:
         shape = "x".join(str(n) for n in op["output"])
         kernel = "x".join(str(n) for n in op["kernel"]) if op["kernel"] else ""
-        weights = op["weights"] or ""
-        print(
-            f"{op['index']:>3} {op['operator']:<18} {shape:<14} {kernel:<8} {op['act']:<6} {weights:>8}  {op['note']}"
-        )
+        left = f"{op['index']:>3} {op['operator']:<18} {shape:<14} {kernel:<8}"
+        print(f"{left} {op['act']:<6} {op['weights'] or '':>8}  {op['note']}".rstrip())
 
 
 def read_samples(path: str) -> tuple[np.ndarray, np.ndarray]:
@@ -98,10 +96,11 @@ def score_model(model: Model, x: np.ndarray, y: np.ndarray) -> Scores:
     from edgefl.data.batch import make_batch
     from edgefl.data.score import score_classes
 
-    if model.graph.tensors[model.graph.logits].size < 2:
+    graph = model.graph
+    if graph.tensors[graph.logits].size < 2:
         raise UsageError("this model has one output, so there are no classes to score")
-    batch = make_batch(model.graph, x, y)
-    logits = model.predict(batch.x, values="logits").reshape(len(batch.x), -1)
+    batch = make_batch(graph, x, y)
+    logits = model.run_quantised(batch.x, graph.logits).reshape(len(batch.x), -1)
     return score_classes(batch.y, logits.argmax(axis=1))
 
 
