@@ -35,6 +35,17 @@ def read_file(path: str | os.PathLike[str], what: str, limit: int) -> bytes:
     return data
 
 
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Refuse a path that could not be written, before hours of work."""
+    folder = Path(path).parent
+    if Path(path).is_dir():
+        raise UsageError(f"{os.fspath(path)} is a folder, a file is needed")
+    if not folder.is_dir():
+        raise MissingInput(f"the folder {folder} does not exist")
+    if not os.access(folder, os.W_OK):
+        raise Refused(f"the folder {folder} may not be written", hint="check its permissions")
+
+
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
     """Replace a file: write beside it, fsync, rename, fsync the folder."""
     target = Path(path)

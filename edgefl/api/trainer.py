@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`edgefl.Trainer`: train chosen layers of a Model in int8, on this device.
+
+In: Model and hyper-parameters, then samples with labels. Out: the model with new weights; the update as
+integers. Refuses bad samples, labels and numbers in one line. Invariant: the same file, data, seed and
+numbers give the same bits on every machine; the model changes only when a fit has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from edgefl.api.model import Model
+from edgefl.data.batch import make_batch
+from edgefl.errors import UsageError
+from edgefl.model.write import write_segments
+from edgefl.train.fit import Session, Step
+from edgefl.train.report import FitReport
+
+
+class Trainer:
+    """Trains one model; further fits continue where the last one ended.
+
+    Parameters
+    ----------
+    model : Model
+        Gets the trained weights at the end of every fit.
+    layers : str
+        "head", "bias+head" (all biases and the head's weights), "last:K" or "all".
+    lr : float
+        Rate of plain SGD in real units, so it carries over from float training.
+    batch_size : int
+        Samples of one step.
+    loss : str
+        "softmax_ce": softmax cross-entropy on the values before the model's SOFTMAX.
+    seed, round : int
+        Decide start residuals and the order of samples; every device of a federated round uses the same.
+    step_cap : float
+        Largest norm of a step, relative to the norm of the tensor's weights.
+    class_weights : sequence of float, optional
+        Factor of the loss for each class.
+    micro_batch : int, optional
+        Samples of one pass; fewer take less memory and give slightly other bits. Default: batch_size.
+    shadow : str
+        "residual": weights keep 8 more bits while training. "none": stochastic rounding, less memory.
+
+    Raises
+    ------
+    UsageError, ModelError
+        A number out of range; a model or selection in which nothing trains.
+
+    Examples
+    --------
+    >>> model = edgefl.Model.open("kws.tflite")
+    >>> trainer = edgefl.Trainer(model, layers="last:2", lr=0.01)
+    >>> report = trainer.fit(x, y, epochs=3)
+    >>> model.save("kws-mine.tflite")
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        layers: str = "bias+head",
+        lr: float = 0.01,
+        batch_size: int = 32,
+        loss: str = "softmax_ce",
+        seed: int = 0,
+        step_cap: float = 0.003,
+        class_weights: Sequence[float] | np.ndarray | None = None,
+        micro_batch: int | None = None,
+        shadow: str = "residual",
+        round: int = 0,
+    ) -> None:
+        """Check the numbers and set up the working copies of what trains."""
+        if not isinstance(model, Model):
+            raise UsageError(f"model is {type(model).__name__}", hint="give an edgefl.Model")
+        self.model = model
+        self._graph = model.graph
+        self._session = Session(
+            model.graph,
+            layers=layers,
+            lr=lr,
+            batch_size=batch_size,
+            loss=loss,
+            seed=seed,
+            step_cap=step_cap,
+            class_weights=class_weights,
+            micro_batch=micro_batch,
+            shadow=shadow,
+            round=round,
+        )
+
+    @property
+    def size(self) -> int:
+        """Coordinates of the trainable vector: trained weights and biases."""
+        return self._session.size
+
+    def fit(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        epochs: int = 1,
+        *,
+        max_steps: int | None = None,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> FitReport:
+        """Train, then put the new weights into the model.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n, ...)
+            Float values, or the model's own input dtype, as in `Model.predict`.
+        y : ndarray of integers, shape (n,)
+            Class of each sample.
+        epochs : int
+            Passes over all samples, each in a new order.
+        max_steps : int, optional
+            Stop after so many steps.
+        on_step : callable, optional
+            Called after each step with its number, loss and accuracy.
+
+        Returns
+        -------
+        FitReport
+            Steps, (loss, accuracy) of each epoch, and what the step cap did to each layer.
+
+        Raises
+        ------
+        DataError
+            Bad samples or labels.
+        """
+        report = self._session.fit(
+            make_batch(self._graph, x, y), epochs=epochs, max_steps=max_steps, on_step=on_step
+        )
+        params = self._session.params()
+        targets = [(segment.param, segment.kind) for segment, _ in params]
+        self.model.replace_weights(write_segments(self._graph, targets, [value for _, value in params]))
+        return report
+
+    def delta(self) -> np.ndarray:
+        """Trained minus opened weights: what a device would mask and send.
+
+        Returns
+        -------
+        ndarray of int32, shape (size,)
+            In file order; a weight in 1/256 of its step, a bias in 2^j steps, j from the first 256 samples.
+
+        Raises
+        ------
+        DataError
+            Nothing was trained yet.
+        """
+        return self._session.delta().values
+
+    def trained_sha256(self) -> str:
+        """Hash of the trained weights with their fractions: equal on every machine for equal runs."""
+        return self._session.trained_sha256()
