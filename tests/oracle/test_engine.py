@@ -7,11 +7,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle.forward import run
+from oracle.step import Oracle
 from tinymodel import random_net
 
 from edgefl.model.forward import Forward
 from edgefl.model.graph import Graph
 from edgefl.model.read import read_model
+from edgefl.train.fit import Session
+from edgefl.types import Batch
 
 
 def samples(graph: Graph, n: int, seed: int) -> np.ndarray:
@@ -29,3 +32,58 @@ def test_forward_random_model_equals_oracle(seed: int, n: int) -> None:
     graph = read_model(random_net(seed))
     x = samples(graph, n, seed)
     np.testing.assert_array_equal(Forward(graph).run(x), run(graph, x)[graph.output].reshape(n, -1))
+
+
+def train_both(
+    graph: Graph,
+    layers: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    lr: float,
+    batch: int,
+    micro: int,
+    **more: object,
+) -> tuple[str, str]:
+    """Hash of the trained vector, from the C core and from the oracle, after two epochs."""
+    weights = more.get("class_weights")
+    session = Session(
+        graph, layers=layers, lr=lr, batch_size=batch, micro_batch=micro, seed=3, round=2, **more
+    )
+    session.fit(Batch(x=x, y=y), epochs=2)
+    oracle = Oracle(
+        graph,
+        layers,
+        lr=lr,
+        seed=3,
+        round_=2,
+        step_cap=float(more.get("step_cap", 0.003)),
+        class_weights=None if weights is None else np.asarray(weights, np.float32),
+    )
+    state = oracle.fit(x, y, epochs=2, batch=batch, micro_batch=micro)
+    exponents = session.exponents
+    np.testing.assert_array_equal(session.delta().values, oracle.delta(exponents))
+    return session.trained_sha256(), state.sha256()
+
+
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(
+    st.integers(0, 1 << 30),
+    st.sampled_from(["all", "bias+head", "head", "last:2"]),
+    st.sampled_from([0.3, 0.03, 0.003, 0.0001]),
+    st.sampled_from([(7, 7), (8, 3), (5, 1)]),
+    st.sampled_from([0.003, 0.1]),
+    st.booleans(),
+)
+def test_train_random_model_equals_oracle(
+    seed: int, layers: str, lr: float, sizes: tuple[int, int], step_cap: float, weighted: bool
+) -> None:
+    graph = read_model(random_net(seed))
+    layers = "all" if layers == "last:2" and len(graph.params) < 2 else layers
+    x = samples(graph, 17, seed)
+    y = np.random.default_rng(seed).integers(0, 5, 17)
+    more = dict(class_weights=[1.0, 0.5, 3.0, 1.0, 2.0]) if weighted else {}
+    ours, theirs = train_both(
+        graph, layers, x, y, lr=lr, batch=sizes[0], micro=sizes[1], step_cap=step_cap, **more
+    )
+    assert ours == theirs
