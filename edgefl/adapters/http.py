@@ -97,7 +97,8 @@ class Client:
         self.clock = clock
         self.token = token
         self.timeouts = timeouts or Timeouts()
-        self.offset = 0.0  # hub time minus own clock, for signatures only
+        self.offset = 0.0  # added to the clock for signatures, once the hub refused a request for its age
+        self.skew = 0.0  # hub time minus own clock as of the last answer, for deadlines
         self.sent = 0  # bytes of request bodies
         self.received = 0  # bytes of answer bodies
         self._connection: Connection | None = None
@@ -134,7 +135,7 @@ class Client:
         """
         answer = await self._attempt(method, target, body, headers, sink, timeout, limit)
         if answer.status == 401 and refusal(answer)[0] == "request.age":
-            self.offset = int(answer.headers["edgefl-time"]) - self.clock.now()
+            self.offset = self.skew
             answer = await self._attempt(method, target, body, headers, sink, timeout, limit)
         return answer
 
@@ -228,7 +229,7 @@ class Client:
         self.sent += len(body or b"")
         try:
             seconds = timeout or self.timeouts.answer
-            return await asyncio.wait_for(connection.exchange(stream, body), seconds)
+            answer = await asyncio.wait_for(connection.exchange(stream, body), seconds)
         except asyncio.TimeoutError:
             await connection.close()  # it may be a dead link that TCP has not noticed
             raise Unavailable(
@@ -237,6 +238,10 @@ class Client:
         finally:
             connection.drop(stream)
             self.received += stream.size
+        if (told := answer.headers.get("edgefl-time", "")).isdecimal():
+            gap = int(told[:12]) - self.clock.now()  # whole seconds, rounded down: equal clocks give -1..0
+            self.skew = 0.0 if -1.5 < gap < 0.5 else gap + 0.5
+        return answer
 
     async def _connect(self) -> Connection:
         async with self._opening:

@@ -48,14 +48,13 @@ class Hub:
 class Model:
     """Models on disk and the check before one becomes active."""
 
-    keep: int = setting(3, "model files kept in slots/, the active one included", low=2, high=100)
+    max_mib: int = setting(256, "refuse model files that are larger", low=1, high=2047)
     runtime: str = setting(
         "auto",
         "the application's interpreter, for the health gate; core: none",
         choices=("auto", "ai-edge-litert", "tflite-runtime", "core"),
     )
     gate_timeout_s: int = setting(120, "the health gate must be done by then", low=1, high=3600)
-    attempts: int = setting(3, "failed installs of one release before it is given up", low=1, high=100)
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Policy:
     n_max: int = setting(4096, "refuse rounds with more devices", low=1, high=4096)
     distinct_operators: bool = setting(False, "refuse rounds whose two hubs name the same operator")
     reports_per_release: int = setting(
-        1, "masked reports for one base model; rounds that the hub cancelled do not count", low=1, high=100
+        4, "masked reports for one base model; more than one is needed after void rounds", low=1, high=100
     )
     max_round_s: int = setting(
         3600, "refuse rounds that are expected to take longer here", low=1, high=604800

@@ -46,7 +46,9 @@ def load(text: str, tables: type[T], base: Path) -> T:
         raise ConfigError(f"the configuration is not TOML: {error}") from None
     known = get_type_hints(tables)
     _refuse_unknown(document, known, "table")
-    return tables(**{name: load_table(name, cls, document.get(name, {}), base) for name, cls in known.items()})
+    return tables(
+        **{name: load_table(name, cls, document.get(name, {}), base) for name, cls in known.items()}
+    )
 
 
 def example(tables: type[Any]) -> str:

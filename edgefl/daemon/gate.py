@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The installer's child process: a download becomes a slot, then the health gate runs what stands there.
+
+In: a job on stdin: the Release's envelope and the pins to check it with, the blob, the base file, the slot,
+the probe.  Out: message 1, the slot is durable (or why not); message 2, the outputs that C core and
+interpreter gave. It judges nothing: the supervisor does (edgefl/ota/gate.py), so a crash here fails the
+Release and harms nobody.
+Invariant: a slot appears under its name only whole, with the signed hash, fsynced.
+Source: updates-and-trust design, section 3; boards design, section 3.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgefl.daemon import job as pipe
+from edgefl.daemon import sandbox
+from edgefl.errors import DataError, EdgeflError, ModelError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from edgefl.model.graph import Graph
+    from edgefl.wire.messages import Probe
+
+LITERT, TFLITE = "ai-edge-litert", "tflite-runtime"
+
+
+def main() -> int:
+    """Do the job's two parts and report each."""
+    job = pipe.read_job()
+    sandbox.die_with(job["parent"])
+    sandbox.limit(job["memory_mib"], job["nice"], job["cpus"])
+    if job["sandbox"]:
+        sandbox.deny_network()
+    try:
+        write_slot(job)
+        pipe.say({"ok": True})
+    except (EdgeflError, OSError, MemoryError) as error:
+        pipe.say(pipe.failure(error))
+        return 0
+    try:
+        pipe.say({"ok": True, **check(job)})
+    except (OSError, MemoryError) as error:
+        pipe.say(pipe.failure(error))
+    return 0
+
+
+def write_slot(job: dict[str, Any]) -> None:
+    """Make the slot's file, unless it stands there already with the right hash."""
+    from edgefl.adapters.files import write_durable
+    from edgefl.ota import release
+    from edgefl.wire.keys import sha256
+
+    pins = release.Pins(**job["pins"])
+    verified = release.verify(job["envelope"], pins, seen=job["seen"], clock=job["clock"], floor=job["floor"])
+    slot = Path(job["slot"])
+    if slot.exists() and sha256(slot.read_bytes()) == verified.body.file:
+        return
+    base = Path(job["base"]).read_bytes() if job["base"] else b""
+    blob = Path(job["blob"]).read_bytes() if job["blob"] else b""
+    active = sha256(base) if base else None
+    download = release.choose(verified, active, whole=job["whole"])
+    write_durable(slot, release.reconstruct(verified, download, blob, base), part=Path(job["part"]))
+
+
+def check(job: dict[str, Any]) -> dict[str, object]:
+    """Return what C core and interpreter give for the probe; an error of the model is a result too."""
+    from edgefl.model.read import read_model
+    from edgefl.wire.messages import Probe
+
+    probe = Probe.decode(Path(job["probe"]).read_bytes())
+    try:
+        graph = read_model(Path(job["slot"]).read_bytes())
+        core = run_core(graph, probe)
+        name, outputs = run_interpreter(graph, probe, job["runtime"])
+    except EdgeflError as error:
+        return {"core": b"", "interpreter": "", "outputs": b"", "error": str(error)[:200]}
+    return {"core": core, "interpreter": name, "outputs": outputs, "error": ""}
+
+
+def run_core(graph: Graph, probe: Probe) -> bytes:
+    """Return the C core's int8 outputs."""
+    import numpy as np
+
+    from edgefl.model.forward import Forward
+
+    x, size = np.frombuffer(probe.x, np.int8), graph.tensors[graph.input].size
+    if x.size != probe.n * size:
+        raise DataError(f"the probe has {x.size} values, {probe.n} inputs of {size} are needed")
+    return Forward(graph).run(x.reshape(probe.n, size)).tobytes()
+
+
+def run_interpreter(graph: Graph, probe: Probe, wanted: str) -> tuple[str, bytes]:
+    """Return (interpreter, its int8 outputs); an empty name if none is installed or none is wanted."""
+    import numpy as np
+
+    found = find_interpreter(wanted)
+    if found is None:
+        return "", b""
+    name, interpreter_class = found
+    try:
+        interpreter = interpreter_class(model_content=graph.data, num_threads=1)
+        interpreter.allocate_tensors()
+        source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+        rows = np.frombuffer(probe.x, np.int8).reshape(probe.n, *source["shape"])
+        outputs = []
+        for row in rows:
+            interpreter.set_tensor(source["index"], as_input(row, graph))
+            interpreter.invoke()
+            outputs.append(as_int8(interpreter.get_tensor(target["index"]), graph).tobytes())
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(f"{name} does not run it: {str(error).strip().splitlines()[0]}") from None
+    return name, b"".join(outputs)
+
+
+def as_input(row: np.ndarray, graph: Graph) -> np.ndarray:
+    """Return an int8 input as the file wants it: a float32 input is quantised inside the file."""
+    import numpy as np
+
+    tensor = graph.tensors[graph.input]
+    if graph.input_dtype == "int8":
+        return row
+    return (row.astype(np.float32) - np.float32(tensor.zero)) * np.float32(tensor.scale)
+
+
+def as_int8(values: np.ndarray, graph: Graph) -> np.ndarray:
+    """Return the file's output as int8: a float32 output was dequantised inside the file."""
+    import numpy as np
+
+    tensor = graph.tensors[graph.output]
+    if graph.output_dtype == "int8":
+        return values
+    q = np.rint(values / np.float32(tensor.scale)) + np.float32(tensor.zero)
+    out: np.ndarray = np.clip(q, -128, 127).astype(np.int8)
+    return out
+
+
+def find_interpreter(wanted: str) -> tuple[str, Any] | None:
+    """Return (name, class) of the interpreter that the configuration wants."""
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    for name, module in ((LITERT, "ai_edge_litert"), (TFLITE, "tflite_runtime")):
+        if wanted in ("auto", name) and find_spec(module) is not None:
+            return name, import_module(f"{module}.interpreter").Interpreter
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
