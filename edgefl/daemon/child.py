@@ -100,4 +100,4 @@ def environment() -> dict[str, str]:
     root = str(Path(edgefl.__file__).resolve().parents[1])
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, [root, kept.get("PYTHONPATH", "")]))
     # One thread: the C core has none of its own, and OpenBLAS would reserve memory for one on each CPU.
-    return {**kept, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**kept, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

@@ -224,7 +224,7 @@ class Rounds:
         context = self.context
         config, base = context.config, self._base()
         manifest, h = self._open(record)
-        terms = pipeline.terms_of(manifest, h, base.body.task.encode())
+        terms = pipeline.terms_of(manifest, h, base.body.task)
         data = config.data
         return {
             "parent": os.getpid(),

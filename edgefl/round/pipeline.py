@@ -26,17 +26,27 @@ NANO = 10**9  # real numbers travel as integers
 
 @dataclass(frozen=True)
 class Terms:
-    """What the worker needs to know of a round; plain values, for the pipe."""
+    """What the worker needs of a round's task and manifest; plain values, for the pipe."""
 
-    task: bytes  # encoded Task
-    number: int
-    width: int
-    bits: int
-    value_bits: int
-    dim: int
-    scale: int
-    clip: int
-    norm2_max: int
+    layers: str
+    loss: str
+    class_weights_nano: tuple[int, ...]  # empty: all 1
+    lr_nano: int
+    epochs: int
+    batch: int
+    micro_batch: int
+    step_cap_nano: int
+    shadow: str
+    seed: int
+    exponents: tuple[int, ...]  # of each trained bias
+    number: int  # of the round
+    width: int  # W
+    bits: int  # M
+    value_bits: int  # b
+    dim: int  # d
+    scale: int  # S
+    clip: int  # C
+    norm2_max: int  # D^2
     canaries: tuple[int, ...]
 
 
@@ -54,12 +64,10 @@ def masked_vector(
     from edgefl.model.read import read_model
     from edgefl.privacy.encode import EncodeParams, encode
     from edgefl.secagg.mask import mask
-    from edgefl.wire.messages import Task
 
-    task = Task.decode(terms.task)
     graph = read_model(model)
     batch = make_batch(graph, x, y)
-    delta = train_batch(graph, batch, task, terms.number)
+    delta = train(graph, batch, terms)
     numbers = EncodeParams(
         terms.clip, terms.scale, terms.value_bits, terms.width, terms.dim, terms.norm2_max, terms.canaries
     )
@@ -67,53 +75,62 @@ def masked_vector(
     return mask(ring, key, terms.bits), delta.samples
 
 
-def train_batch(graph: Graph, batch: Batch, task: Task, number: int) -> RawDelta:
-    """Train as the task says; `number` is the round's, from which the start residuals follow."""
+def train(graph: Graph, batch: Batch, terms: Terms) -> RawDelta:
+    """Train as the task says; the start residuals follow from the round's number."""
     from edgefl.model.vector import select_segments
     from edgefl.train import Session
 
     # The task has one exponent for each trained bias; the session wants one for each segment.
-    exponents = iter(task.exponents)
-    segments = select_segments(graph, task.layers)
-    weights = task.class_weights_nano
+    exponents = iter(terms.exponents)
+    segments = select_segments(graph, terms.layers)
     session = Session(
         graph,
-        layers=task.layers,
-        lr=task.lr_nano / NANO,
-        batch_size=task.batch,
-        micro_batch=task.micro_batch,
-        loss=task.loss,
-        seed=task.seed,
-        step_cap=task.step_cap_nano / NANO,
-        class_weights=[weight / NANO for weight in weights] if weights else None,
-        shadow=task.shadow,
-        round=number,
+        layers=terms.layers,
+        lr=terms.lr_nano / NANO,
+        batch_size=terms.batch,
+        micro_batch=terms.micro_batch,
+        loss=terms.loss,
+        seed=terms.seed,
+        step_cap=terms.step_cap_nano / NANO,
+        class_weights=[weight / NANO for weight in terms.class_weights_nano] or None,
+        shadow=terms.shadow,
+        round=terms.number,
         bias_exponents=[next(exponents, 0) if s.kind == "bias" else 0 for s in segments],
     )
-    session.fit(batch, epochs=task.epochs)
+    session.fit(batch, epochs=terms.epochs)
     return session.delta()
 
 
 # Supervisor: manifest -> Terms and mask key; MaskedVector -> MaskedUpdate
 
 
-def terms_of(manifest: Manifest, h: bytes, task: bytes) -> Terms:
-    """Return what the worker needs; the policy has accepted the manifest."""
+def terms_of(manifest: Manifest, h: bytes, task: Task) -> Terms:
+    """Return what the worker needs; the policy has accepted the manifest for this task."""
     from edgefl.secagg.canary import canary_positions
     from edgefl.secagg.params import norm_bound, round_params
 
     p = round_params(manifest)
     return Terms(
-        task,
-        manifest.number,
-        p.width,
-        p.bits,
-        manifest.value_bits,
-        p.dim,
-        manifest.scale,
-        manifest.clip,
-        norm_bound(manifest.scale, p.dim),
-        canary_positions(h, p.length, p.n_canaries),
+        layers=task.layers,
+        loss=task.loss,
+        class_weights_nano=task.class_weights_nano or (),
+        lr_nano=task.lr_nano,
+        epochs=task.epochs,
+        batch=task.batch,
+        micro_batch=task.micro_batch,
+        step_cap_nano=task.step_cap_nano,
+        shadow=task.shadow,
+        seed=task.seed,
+        exponents=task.exponents,
+        number=manifest.number,
+        width=p.width,
+        bits=p.bits,
+        value_bits=manifest.value_bits,
+        dim=p.dim,
+        scale=manifest.scale,
+        clip=manifest.clip,
+        norm2_max=norm_bound(manifest.scale, p.dim),
+        canaries=canary_positions(h, p.length, p.n_canaries),
     )
 
 
