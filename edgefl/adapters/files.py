@@ -9,6 +9,7 @@ Source: updates-and-trust design, section 3.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -65,6 +66,18 @@ class Layout:
     def masked(self, round_id: bytes, attempt: int) -> Path:
         """Where the worker puts a masked vector."""
         return self.spool / f"round-{round_id.hex()}-{attempt}"
+
+
+def hash_of(path: Path) -> bytes | None:
+    """Return the SHA-256 of a file, None if there is none; memory does not grow with the file."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb", buffering=0) as file:
+            while piece := file.read(1 << 16):
+                digest.update(piece)
+    except FileNotFoundError:
+        return None
+    return digest.digest()
 
 
 def sync_folder(folder: Path) -> None:

@@ -48,9 +48,9 @@ def enroll(config: Config, text: str) -> Fleet:
             raise UsageError("this device is enrolled already", hint="run edgefl leave first")
         seed = identity.pending_key(layout.pending_key, SystemEntropy().token(32))
         public = public_key(seed)
-        answer, ca = asyncio.run(_exchange(config, token, seed))
+        answer, ca, now = asyncio.run(_exchange(config, token, seed))
         ca_key = identity.check_issued(answer.certificate, ca, public)
-        stated = credential.check(answer.credential, ca_key, int(SystemClock().now()))
+        stated = credential.check(answer.credential, ca_key, int(now))
         if answer.device != key_id(public) or answer.ca != ca or stated.key != public:
             raise Refused("the hub answered for another device or CA")
         fleet = Fleet(
@@ -71,8 +71,8 @@ def enroll(config: Config, text: str) -> Fleet:
         store.close()
 
 
-async def _exchange(config: Config, token: Token, seed: bytes) -> tuple[EnrollAnswer, bytes]:
-    """Fetch the CA, compare its hash, then enrol over a connection that the CA vouches for."""
+async def _exchange(config: Config, token: Token, seed: bytes) -> tuple[EnrollAnswer, bytes, float]:
+    """Fetch the CA, compare its hash, enrol over a connection that it vouches for; also returns hub time."""
     clock, t = SystemClock(), config.transport
     timeouts = Timeouts(t.connect_timeout_s, t.answer_timeout_s)
     stranger = Client(token.url, tls_context(None), None, clock, timeouts=timeouts)
@@ -92,6 +92,7 @@ async def _exchange(config: Config, token: Token, seed: bytes) -> tuple[EnrollAn
     try:
         csr = identity.certificate_request(seed, who.signer[0].hex())
         request = EnrollRequest(secret=token.secret, csr=csr)
-        return EnrollAnswer.from_plain(await client.call("POST", "/v1/enroll", request.plain())), ca
+        answer = EnrollAnswer.from_plain(await client.call("POST", "/v1/enroll", request.plain()))
+        return answer, ca, clock.now() + client.skew
     finally:
         await client.close()

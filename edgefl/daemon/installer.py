@@ -14,13 +14,12 @@ from typing import Any
 
 import edgefl
 from edgefl.adapters.entropy import jitter
-from edgefl.adapters.files import linked, relink, remove_others
+from edgefl.adapters.files import hash_of, linked, relink, remove_others
 from edgefl.daemon.child import Child
 from edgefl.daemon.context import Context
 from edgefl.errors import DataError, EdgeflError
 from edgefl.ota import gate, install, release
 from edgefl.ota.install import Done, Failed, Failure, Step
-from edgefl.wire.keys import sha256
 from edgefl.wire.messages import BlobRef, Probe
 
 CHILD = "edgefl.daemon.gate"
@@ -160,6 +159,7 @@ class Installer:
             sequence=body.sequence,
             kind=action.download.kind,
             bytes=action.download.blob.size if action.download.blob else 0,
+            probe_bytes=body.probe.size,
         )
         try:
             for ref in wanted:
@@ -173,10 +173,10 @@ class Installer:
 
     async def _download(self, ref: BlobRef) -> None:
         path = self.context.layout.blob(ref.sha256)
-        if path.exists() and path.stat().st_size == ref.size and sha256(path.read_bytes()) == ref.sha256:
+        if hash_of(path) == ref.sha256:
             return
         await self.context.hub.blob(ref, path)
-        if sha256(path.read_bytes()) != ref.sha256:
+        if hash_of(path) != ref.sha256:
             path.unlink()
             raise DataError("a download does not have the hash that the release states")
 

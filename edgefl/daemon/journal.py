@@ -19,7 +19,7 @@ LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
 EVENTS: dict[str, tuple[int, str, str]] = {
     "daemon.run.started": (100, "info", "device {device} runs, task {task}, hub {hub}"),
     "daemon.run.stopped": (101, "info", "stopped: {reason}"),
-    "daemon.idle": (102, "debug", "waiting for the hub"),
+    "daemon.work.failed": (102, "error", "{reason}; next try in {retry_s} s"),
     "hub.link.up": (110, "info", "connected to the hub"),
     "hub.link.down": (111, "warning", "no hub: {reason}; next try in {retry_s} s"),
     "hub.credential.renewed": (112, "info", "the hub renewed this device's credential"),
@@ -65,9 +65,9 @@ class Journal:
     def event(self, name: str, **fields: str | int | float | bool) -> None:
         """Write one event."""
         number, level, text = EVENTS[name]
-        line = text.format_map(fields)
+        line = one_line(text.format_map(fields))
         if LEVELS[level] >= LEVELS["warning"]:
-            self.last_failure = line[:200]
+            self.last_failure = line
         if LEVELS[level] < self.threshold:
             return
         now = self.now()
@@ -77,6 +77,11 @@ class Journal:
         else:
             out = f"{_clock(now)} {level:7} {name}: {line}"
         print(out, file=self.stream, flush=True)
+
+
+def one_line(text: str) -> str:
+    """Return printable ASCII of at most 200 characters, as messages to the hub want it."""
+    return "".join(c if " " <= c <= "~" else "?" for c in " ".join(text.split()))[:200]
 
 
 def _clock(now: float) -> str:

@@ -19,6 +19,7 @@ from edgefl.adapters.files import prune_samples, remove_others, sync_folder
 from edgefl.adapters.http import HubRefused
 from edgefl.daemon.child import Child
 from edgefl.daemon.context import Context
+from edgefl.daemon.journal import one_line
 from edgefl.errors import DataError, EdgeflError, Refused
 from edgefl.ota.release import KIND as RELEASE
 from edgefl.round import machine, pipeline
@@ -333,9 +334,7 @@ class Rounds:
 
     async def _decline(self, round_id: bytes, reason: str) -> None:
         try:
-            await self.context.hub.decline(
-                round_id, "".join(c if c.isprintable() else " " for c in reason)[:200]
-            )
+            await self.context.hub.decline(round_id, one_line(reason))
         except EdgeflError as error:
             self.context.journal.event("hub.request.refused", reason=str(error))
 

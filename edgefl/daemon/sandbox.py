@@ -57,7 +57,7 @@ class _Program(ctypes.Structure):
 def die_with(parent: int) -> None:
     """End when the supervisor ends, however it ends."""
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the call above
+    if os.getppid() == 1 != parent:  # it ended before the call above
         os._exit(1)
 
 

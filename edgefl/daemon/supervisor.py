@@ -22,7 +22,7 @@ from edgefl.daemon import control
 from edgefl.daemon.context import Context, describe
 from edgefl.daemon.installer import Installer
 from edgefl.daemon.rounds import Rounds
-from edgefl.errors import EdgeflError, TemporaryFailure
+from edgefl.errors import DataError, EdgeflError, StorageError, TemporaryFailure
 from edgefl.round.machine import Outcome
 from edgefl.wire.messages import Poll, PollAnswer
 
@@ -69,37 +69,34 @@ class Supervisor:
             hub=context.client.authority,
             version=edgefl.__version__,
         )
-        helpers: list[Coroutine[Any, Any, None]] = [self.rounds.run(), self._watchdog()]
-        tasks = [asyncio.create_task(helper) for helper in helpers]
         reason = "asked to"
         try:
-            await self._until_stopped(self._work())
+            await self._until_stopped(self._work(), self.rounds.run(), self._watchdog())
         except EdgeflError as error:
             reason = str(error)
             raise
         finally:
             control.notify("STOPPING=1")
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             await self.rounds.stop()
             await self.installer.stop()
             server.close()
             context.layout.socket.unlink(missing_ok=True)
             await context.client.close()
-            context.journal.event("daemon.run.stopped", reason=reason)
+            context.journal.event("daemon.run.stopped", reason=reason, **self._traffic())
 
-    async def _until_stopped(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work`, and abandon it when TERM comes."""
-        task, stop = asyncio.create_task(work), asyncio.create_task(self._stop.wait())
+    async def _until_stopped(self, *jobs: Coroutine[Any, Any, None]) -> None:
+        """Run until one of the jobs ends, or TERM comes; the others are abandoned."""
+        stop = asyncio.create_task(self._stop.wait())
+        tasks = [asyncio.create_task(job) for job in jobs]
         try:
-            await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                task.result()
+            await asyncio.wait({stop, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
         finally:
-            for pending in (task, stop):
+            for pending in (stop, *tasks):
                 pending.cancel()
-            await asyncio.gather(task, stop, return_exceptions=True)
+            await asyncio.gather(stop, *tasks, return_exceptions=True)
 
     async def _work(self) -> None:
         await self.installer.start()
@@ -113,8 +110,10 @@ class Supervisor:
             except EdgeflError as error:
                 self._judge(error)
                 wait = jitter(self.context.entropy, pause)
+                ours = isinstance(error, (StorageError, DataError))
+                name = "daemon.work.failed" if ours else "hub.link.down"
                 self.linked = False
-                self.context.journal.event("hub.link.down", reason=str(error), retry_s=round(wait, 1))
+                self.context.journal.event(name, reason=str(error), retry_s=round(wait, 1))
                 pause = min(2 * pause, self.context.config.transport.backoff_max_s)
                 await asyncio.sleep(wait)
 
@@ -185,7 +184,12 @@ class Supervisor:
 
     def status(self) -> dict[str, Any]:
         """Return what `edgefl status` shows."""
-        return {"running": True, "connected": self.linked, **describe(self.context.store, self.context.fleet)}
+        state = describe(self.context.store, self.context.fleet)
+        return {"running": True, "connected": self.linked, **state, **self._traffic()}
+
+    def _traffic(self) -> dict[str, int]:
+        """Bytes of bodies since the start."""
+        return {"sent_bytes": self.context.client.sent, "received_bytes": self.context.client.received}
 
     async def _watchdog(self) -> None:
         while True:

@@ -51,7 +51,8 @@ def train(job: dict[str, Any]) -> dict[str, object]:
     x, y = load_samples(paths[0], job["source"], paths[1], job["max_samples"])
     if len(x) < job["min_samples"]:
         raise DataError(f"{len(x)} samples, at least {job['min_samples']} wanted here")
-    terms = Terms(**{k: tuple(v) if isinstance(v, list) else v for k, v in job["terms"].items()})
+    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in job["terms"].items()}
+    terms = Terms(**plain)
     begun = monotonic()
     masked, n_samples = masked_vector(model, x, y, terms, job["key"], os.urandom(32))
     spent = monotonic() - begun

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The round machine in memory: thousands of rounds with dropouts, repeats, late news and kills before any action."""
+"""The round machine in memory: thousands of rounds with dropouts, repeats, late news and kills."""
 
 from __future__ import annotations
 
