@@ -2,9 +2,9 @@
 """The demo's ECG beats: packed MIT-BIH records to model inputs, one patient a device.
 
 In: data/ecg_beats.npz, made by bench/ecg_model.py (data/README.md says from what).  Out: int8 [n, 1, 180, 3]
-in the model's input quantisation, labels 0 N, 1 S, 2 V.  A device trains on the first four fifths of its record
-in time, the last fifth tests; no device holds a beat of the unseen patients.  Refuses a file of another format.
-Needs numpy only.
+in the model's input quantisation, labels 0 N, 1 S, 2 V.  A device trains on the first four fifths of its
+record in time, the last fifth tests; no device holds a beat of the unseen patients.  Refuses a file of another
+format.  Needs numpy only.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 """Scores of the demo: macro-F1 over N, S, V, recall per class, and what matters at a bedside.
 
 In: labels and predicted classes, with the record of each beat.  Out: percentages (0..100) and false V alarms
-per 1 000 normal beats.  A figure that has no beats to stand on is None, never 0.  An average over patients would
-reward a model that calls everything normal, so figures are pooled over beats; the patients stand beside.
+per 1 000 normal beats.  A figure that has no beats to stand on is None, never 0.  An average over patients
+would reward a model that calls everything normal, so figures are pooled; the patients stand beside.
 """
 
 from __future__ import annotations
