@@ -3,7 +3,7 @@
 
 In: data/ecg_beats.npz, made by bench/ecg_model.py (data/README.md says from what).  Out: int8 [n, 1, 180, 3]
 in the model's input quantisation, labels 0 N, 1 S, 2 V.  A device trains on the first four fifths of its
-record in time, the last fifth tests; no device holds a beat of the unseen patients.  Refuses a file of another
+record in time, the last fifth tests; no device holds a beat of the unseen patients.  Refuses files of another
 format.  Needs numpy only.
 """
 
@@ -22,7 +22,7 @@ CLASSES = ("N", "S", "V")
 PRETRAIN_RECORDS = (118, 201, 207, 223)
 DEVICE_RECORDS = (106, 109, 112, 203, 208, 209, 215, 220)
 UNSEEN_RECORDS = (101, 108, 114, 115, 116, 119, 122, 124, 205, 230)
-MAX_DEVICES = 64
+DEVICES = (2, 64)  # a sum of fewer than two updates hides nothing
 
 DATA = Path(__file__).with_name("data")
 MODEL_FILE = DATA / "ecg_int8.tflite"
@@ -129,10 +129,11 @@ def split_devices(n_devices: int) -> Iterator[tuple[Beats, Beats]]:
     Raises
     ------
     UsageError
-        If `n_devices` is not in 1..64.
+        If `n_devices` is not in 2..64.
     """
-    if not 1 <= n_devices <= MAX_DEVICES:
-        raise UsageError(f"{n_devices} devices is outside 1..{MAX_DEVICES}", hint="choose --devices in it")
+    low, high = DEVICES
+    if not low <= n_devices <= high:
+        raise UsageError(f"--devices {n_devices} is outside {low}..{high}", hint="a sum needs two devices")
     all_beats = load_beats(DEVICE_RECORDS)
     n_records = min(n_devices, len(DEVICE_RECORDS))
     for i, number in enumerate(DEVICE_RECORDS[:n_records]):
