@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo's fleet in a folder: two hubs and N devices, set up with the commands that an operator types.
 
-In: an empty folder, the number of devices, the seed.  Out: running hubs and devices, each device enrolled with a
-one-time token and holding one patient's beats.  Nothing here knows more than the command lines of
+In: an empty folder, the number of devices, the seed.  Out: running hubs and devices, each device enrolled with
+a one-time token and holding one patient's beats.  Nothing here knows more than the command lines of
 docs/protocol.md; no key or token stays outside the folders of their owners.
 """
 
@@ -120,7 +120,9 @@ class Fleet:
         """Give each device a one-time token; it makes its own key and gets a certificate."""
         count = ("--count", str(len(self.devices)), "--valid", "10m")
         self._hub_command("devices", "invite", "--task", TASK, *count, "--json", "--hub", self.leader)
-        tokens = json.loads(self._log("hub-command").with_suffix(".out").read_text().splitlines()[-1])["tokens"]
+        tokens = json.loads(self._log("hub-command").with_suffix(".out").read_text().splitlines()[-1])[
+            "tokens"
+        ]
         jobs = []
         for device, token in zip(self.devices, tokens, strict=True):
             file = device.folder / "token"

@@ -2,8 +2,8 @@
 """Child processes of the demo: started with a log file each, watched, and never left behind.
 
 In: command lines.  Out: running processes; the last lines of the log of one that died.  Every child leads a
-process group of its own, so that Ctrl-C reaches the demo alone and its clean-up reaches the workers too; if the
-demo itself is killed, the kernel ends its children.
+process group of its own, so that Ctrl-C reaches the demo alone and its clean-up reaches the workers too; if
+the demo itself is killed, the kernel ends its children.
 """
 
 from __future__ import annotations
