@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo's fleet in a folder: two hubs and N devices, set up with the commands that an operator types.
 
-In: an empty folder, the number of devices, the seed.  Out: running hubs and devices, each device enrolled with
-a one-time token and holding one patient's beats.  Nothing here knows more than the command lines of
+In: an empty folder, the number of devices, the seed.  Out: running hubs and devices, each device enrolled
+with a one-time token and holding one patient's beats.  Nothing here knows more than the command lines of
 docs/protocol.md; no key or token stays outside the folders of their owners.
 """
 

@@ -71,6 +71,7 @@ class Stage:
             f"  round {number:2} of {self._rounds}  {seconds:4.1f} s  {cohort} updates summed   "
             f"macro-F1 own tails {marks.own.macro_f1:4.1f}  unseen patients {marks.unseen.macro_f1:4.1f}",
             highlight=False,
+            soft_wrap=True,
         )
 
     def warn(self, text: str) -> None:
@@ -140,7 +141,7 @@ def costs(result: Result) -> Table:
     table.add_row("a round, from invitation to every device updated", seconds(j["round_seconds"]))
     table.add_row("… of it from quorum to every device updated", seconds(j["quorum_to_installed_seconds"]))
     up = f"{number(j['upload_payload_bytes'])} + {number(j['upload_header_bytes'])} B"
-    table.add_row("up, each device and round: masked update + header with signature", up)
+    table.add_row("up, each device and round: masked update + signed header", up)
     table.add_row("down, each device and round: signed patch", f"{number(j['download_bytes_per_device'])} B")
     table.add_row("… the full model", f"{number(j['model_bytes'])} B")
     table.add_row("peak memory of a training worker (RSS)", mebibytes(j["worker_peak_rss_bytes"]))
@@ -159,9 +160,9 @@ def remarks(result: Result) -> list[str]:
     lines = []
     if not result.learned:
         lines.append(
-            f"[bold red]This run did not learn as it should:[/] own tails {j['after'] - j['before']:+.1f} points "
-            f"(expected at least {MIN_GAIN_OWN:+.0f}), unseen patients "
-            f"{j['after_unseen'] - j['before_unseen']:+.1f} (at least {MIN_GAIN_UNSEEN:+.0f})."
+            "[bold red]This run did not learn as it should:[/] "
+            f"own tails {j['after'] - j['before']:+.1f} points (expected at least {MIN_GAIN_OWN:+.0f}), "
+            f"unseen patients {j['after_unseen'] - j['before_unseen']:+.1f} (at least {MIN_GAIN_UNSEEN:+.0f})."
         )
         if result.devices < 8 or len(result.done) < 15:
             lines.append("Fewer than 8 devices or 15 rounds give less: these figures are promised for both.")
