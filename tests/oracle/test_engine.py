@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle.forward import run
@@ -87,3 +88,32 @@ def test_train_random_model_equals_oracle(
         graph, layers, x, y, lr=lr, batch=sizes[0], micro=sizes[1], step_cap=step_cap, **more
     )
     assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    "fault", ["forward rounds down", "shift truncates", "mask forgotten", "pad value ignored"]
+)
+def test_planted_fault_is_noticed(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison can fail: each fault in the oracle shows on at least one of ten random models."""
+    import oracle.backward as backward
+    import oracle.forward as forward
+
+    if fault == "forward rounds down":
+        monkeypatch.setattr(forward, "rne", np.floor)
+    elif fault == "shift truncates":
+        monkeypatch.setattr(backward, "rne_shift", lambda x, s: x >> s if s > 0 else x)
+    elif fault == "mask forgotten":
+        monkeypatch.setattr(backward, "_mask", lambda graph, node, error, y: error)
+    else:
+        plain = backward.patches
+        monkeypatch.setattr(backward, "patches", lambda x, node, out, fill: plain(x, node, out, fill or 1))
+    noticed = 0
+    for seed in range(10):
+        graph = read_model(random_net(seed))
+        x, y = samples(graph, 8, seed), np.arange(8) % 5
+        try:
+            ours, theirs = train_both(graph, "all", x, y, lr=0.03, batch=4, micro=4)
+            noticed += ours != theirs
+        except AssertionError:
+            noticed += 1
+    assert noticed > 0
