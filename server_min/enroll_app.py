@@ -25,7 +25,7 @@ from edgefl.wire.keys import key_id, signer
 from edgefl.wire.messages import EnrollAnswer, EnrollRequest
 from server_min import ca, keys
 from server_min.config import Hub
-from server_min.gate import Gate, answer, decode, read_body
+from server_min.gate import Gate, answer, catch_all, decode, read_body
 from server_min.metrics import Metrics
 from server_min.refusal import Refusal
 from server_min.store import Device, Store, TokenRefused
@@ -97,13 +97,10 @@ def app(registrar: Registrar, store: Store, clock: Callable[[], float], metrics:
         except TokenRefused as refused:
             raise Refusal(refused.code, str(refused)) from None
 
-    async def unknown(request: Request) -> Response:
-        raise Refusal("not_found", f"{request.method} {request.url.path:.80} is not served here")
-
     return Starlette(
         routes=[
             Route("/v1/ca", gate.open(root)),
             Route("/v1/enroll", gate.open(enroll), methods=["POST"]),
-            Route("/{path:path}", gate.open(unknown)),
+            catch_all(gate),
         ]
     )

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from edgefl.errors import DataError, EdgeflError
 from edgefl.wire.field import Message
@@ -117,6 +118,17 @@ def single_headers(request: Request) -> Mapping[str, str]:
     """Return headers by lower-case name; one that came twice is left out."""
     names = [name for name, _ in request.headers.items()]
     return {name: value for name, value in request.headers.items() if names.count(name) == 1}
+
+
+async def unknown_path(request: Request) -> Response:
+    """Refuse what is no endpoint."""
+    raise Refusal("not_found", f"{request.method} {request.url.path:.80} is not served here")
+
+
+def catch_all(gate: Gate) -> Route:
+    """Return the last route of a listener: other paths, and other methods of known ones."""
+    methods = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+    return Route("/{path:path}", gate.open(unknown_path), methods=methods)
 
 
 async def read_body(request: Request, caller: Caller | None, limit: int = SMALL_BODY) -> bytes:

@@ -19,9 +19,9 @@ from starlette.routing import Route
 from edgefl.wire.keys import key_id
 from edgefl.wire.messages import Manifest, Reports
 from server_min.config import Hub
-from server_min.gate import CBOR, Caller, Gate, answer, decode, read_body
+from server_min.gate import CBOR, Caller, Gate, answer, catch_all, decode, read_body
 from server_min.helper import HelperRounds
-from server_min.leader_app import bytes16, unknown_path
+from server_min.leader_app import bytes16
 from server_min.metrics import Metrics
 from server_min.serve import Listener, run_listeners
 from server_min.store import Store
@@ -47,7 +47,7 @@ class HelperApp:
                 Route(base + "/{round}/reports", signed(self.reports), methods=["POST"]),
                 Route(base + "/{round}/close", signed(self.close), methods=["POST"]),
                 Route(base + "/{round}/void", signed(self.void), methods=["POST"]),
-                Route("/{path:path}", self.gate.open(unknown_path)),
+                catch_all(self.gate),
             ]
         )
 

@@ -22,7 +22,7 @@ from edgefl.wire.messages import Accepted, Decline, Empty, Poll, PollAnswer
 from edgefl.wire.report import MAX_HEADER, ReportStream
 from server_min import blobs_app
 from server_min.enroll_app import Registrar
-from server_min.gate import Caller, Gate, Handler, answer, check_length, decode, read_body
+from server_min.gate import Caller, Gate, Handler, answer, catch_all, check_length, decode, read_body
 from server_min.metrics import Metrics
 from server_min.presence import Presence
 from server_min.refusal import Refusal
@@ -65,7 +65,7 @@ class LeaderApp:
                 ),
                 Route("/v1/rounds/{round}/decline", signed(self.decline), methods=["POST"]),
                 Route("/v1/leave", signed(self.leave), methods=["POST"]),
-                Route("/{path:path}", self.gate.open(unknown_path)),
+                catch_all(self.gate),
             ]
         )
 
@@ -180,11 +180,6 @@ class LeaderApp:
         self.store.devices.revoke(caller.id, self.clock())
         self.driver.revoked(caller.id)
         return answer(Empty())
-
-
-async def unknown_path(request: Request) -> Response:
-    """Refuse a path that is no endpoint."""
-    raise Refusal("not_found", f"{request.method} {request.url.path:.80} is not served here")
 
 
 async def disconnected(request: Request) -> None:

@@ -30,7 +30,7 @@ from edgefl.errors import ConfigError, StorageError, Unavailable
 from server_min.config import Hub, split_address
 
 log = logging.getLogger("edgefl.hub")
-STOP_S = 1.5
+STOP_S = 1.0
 CHECK_S = 5.0
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
