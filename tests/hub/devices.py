@@ -66,6 +66,7 @@ class SimDevice:
     h: bytes = b""
     polls: int = 0
     events: list[str] = field(default_factory=list)
+    earlier: dict[bytes, np.ndarray] = field(default_factory=dict)  # header: vector
     round: bytes | None = None
 
     @property
@@ -146,6 +147,7 @@ class SimDevice:
                 masked, secret, m, h, device=self.id, class_="any", attempt=0, credential=self.credential,
                 sign=signer(self.seed)[1], entropy=Entropy(),
             )  # fmt: skip
+        self.earlier[self.update.header] = self.vector
         self.round = m.round
         return self.update
 

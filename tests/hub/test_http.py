@@ -92,7 +92,7 @@ def test_no_certificate_and_foreign_certificate_end_in_the_handshake(
     for identity in (None, tmp_path / "foreign.pem"):
         tls = tls_context(hubs.hub().ca_der, identity)
         device.client = Client(device.token.hub, tls, device.client.caller, WallClock())
-        with pytest.raises(EdgeflError, match="cert|unknown ca"):
+        with pytest.raises(EdgeflError, match=r"cert|unknown ca"):
             get(device, "/v1/releases/" + "00" * 32)
 
 
@@ -168,7 +168,14 @@ def test_oversized_bodies_are_refused(device: SimDevice) -> None:
 
 
 def test_unknown_paths_methods_and_ids_are_not_found(device: SimDevice) -> None:
-    for target in ("/v1/nothing", "/", "/v1/blobs/xyz", "/v1/blobs/" + "AA" * 32, "/v1/releases/00", "/v1/poll"):
+    for target in (
+        "/v1/nothing",
+        "/",
+        "/v1/blobs/xyz",
+        "/v1/blobs/" + "AA" * 32,
+        "/v1/releases/00",
+        "/v1/poll",
+    ):
         assert code(get(device, target)) == (404, "not_found")
     assert code(post(device, "/v1/releases/" + "00" * 32, b"")) == (404, "not_found")
     assert code(post(device, f"/v1/rounds/{'00' * 16}/decline", b"\xa1freasonaa")) == (404, "round.unknown")

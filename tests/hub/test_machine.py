@@ -132,9 +132,7 @@ EVENTS = st.one_of(
 )
 
 
-@given(
-    st.integers(2, 10), st.integers(2, 6), st.integers(0, 10), st.lists(EVENTS, max_size=60)
-)
+@given(st.integers(2, 10), st.integers(2, 6), st.integers(0, 10), st.lists(EVENTS, max_size=60))
 def test_any_history_keeps_the_promises(n: int, quorum: int, close_at: int, events: list[object]) -> None:
     round_ = fresh(n, quorum, close_at)
     asked: set[tuple[bytes, ...]] = set()

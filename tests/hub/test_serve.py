@@ -144,7 +144,9 @@ def test_listings_as_json(hubs: Pair) -> None:
     assert [r["label"] for r in releases] == ["0"] and releases[0]["patch_bytes"] is None
     assert json.loads(hubs.cli("rounds", "--hub", str(hubs.leader), "--json").stdout) == []
     tokens = json.loads(
-        hubs.cli("devices", "invite", "--task", "tiny", "--count", "2", "--hub", str(hubs.leader), "--json").stdout
+        hubs.cli(
+            "devices", "invite", "--task", "tiny", "--count", "2", "--hub", str(hubs.leader), "--json"
+        ).stdout
     )["tokens"]
     assert len(tokens) == 2 and all(t.startswith("edgefl1.") for t in tokens)
 
