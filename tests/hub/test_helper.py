@@ -46,8 +46,8 @@ class Bench:
 
     def draft(self, **changes: object) -> Manifest:
         fields: dict[str, object] = dict(
-            round=os.urandom(16), number=0, task=bytes(32), model=bytes(32), mode="oneshot", quorum=2, n_max=4,
-            width=16, bits=10, value_bits=8, dim=50, length=57, scale=64, clip=1000,
+            round=os.urandom(16), number=0, task=bytes(32), model=bytes(32), mode="oneshot", quorum=2,
+            n_max=4, width=16, bits=10, value_bits=8, dim=50, length=57, scale=64, clip=1000,
             deadline=int(NOW) + 60, leader=Leader(self.leader.id, "hospital A"),
             helper=Helper(self.helper.id, "university B", bytes(32)),
         )  # fmt: skip
