@@ -45,24 +45,18 @@ class FlatFile:
         data: np.ndarray | None = None,
         axis: int = 0,
         buffer: int | None = None,
+        quantization: int | None = None,
     ) -> int:
-        """Append a tensor; `data` makes it a constant, `buffer` shares an earlier one's."""
+        """Append a tensor; `data` makes it a constant; `buffer`, `quantization` share an earlier one's."""
         if buffer is None:
             buffer = 0
             if data is not None:
                 raw = self.b.CreateNumpyVector(np.frombuffer(data.tobytes(), np.uint8))
                 self.buffers.append(self._table("Buffer", Data=raw))
                 buffer = len(self.buffers) - 1
-        q = None
+        q = quantization
         if scale is not None:
-            scales = np.atleast_1d(np.asarray(scale, np.float32))
-            zeros = np.broadcast_to(np.atleast_1d(np.asarray(zero, np.int64)), scales.shape)
-            q = self._table(
-                "QuantizationParameters",
-                Scale=self.b.CreateNumpyVector(scales),
-                ZeroPoint=self.b.CreateNumpyVector(np.ascontiguousarray(zeros)),
-                QuantizedDimension=axis,
-            )
+            q = self.quantization(scale, zero, axis)
         fields = {
             "Shape": self.b.CreateNumpyVector(np.array(shape, np.int32)),
             "Type": getattr(tflite.TensorType, dtype.upper()),
@@ -73,6 +67,17 @@ class FlatFile:
             fields["Quantization"] = q
         self.tensors.append(self._table("Tensor", **fields))
         return len(self.tensors) - 1
+
+    def quantization(self, scale: object, zero: object = 0, axis: int = 0) -> int:
+        """Append quantisation parameters that several tensors may share."""
+        scales = np.atleast_1d(np.asarray(scale, np.float32))
+        zeros = np.broadcast_to(np.atleast_1d(np.asarray(zero, np.int64)), scales.shape)
+        return self._table(
+            "QuantizationParameters",
+            Scale=self.b.CreateNumpyVector(scales),
+            ZeroPoint=self.b.CreateNumpyVector(np.ascontiguousarray(zeros)),
+            QuantizedDimension=axis,
+        )
 
     def op(self, name: str, inputs: list[int], outputs: list[int], **options: object) -> None:
         """Append an operator."""

@@ -17,6 +17,7 @@ from edgefl.model.graph import Act, Graph, Node, Param, Tensor
 from edgefl.model.shape import to_hwc
 
 MAX_TERMS = 32768  # of one output: 255 * 128 * 32768 < 2^30, and a bias trains up to 2^30
+MAX_WEIGHTS = 1 << 26  # of all operators, shared ones counted at each use
 _ACTS = {0: Act.NONE, 1: Act.RELU, 2: Act.RELU_N1_TO_1, 3: Act.RELU6}  # the schema's ActivationFunctionType
 
 
@@ -37,6 +38,7 @@ class Builder:
         self._tensors: list[Tensor] = []
         self._nodes: list[Node] = []
         self._params: list[Param] = []
+        self._n_weights = 0
         self._input = -1
         self._input_dtype = "int8"
         self._tensor_uses = Counter(t.offset for t in raw.tensors if t.n_bytes)
@@ -187,6 +189,9 @@ class Builder:
         if len(weights.scales) > 1 and weights.axis != axis:
             raise refuse(op, f"has weight scales along dimension {weights.axis}, edgefl takes {axis}")
         b, bias_offset = self._bias(op, n_out, x, y)
+        self._n_weights += q.size
+        if self._n_weights > MAX_WEIGHTS:
+            raise refuse(op, f"brings the model to {self._n_weights} weights, the limit is {MAX_WEIGHTS}")
         if terms > MAX_TERMS:
             raise refuse(op, f"sums {terms} products for one output, the limit is {MAX_TERMS}")
         if 255 * 128 * terms + int(np.abs(b.astype(np.int64)).max()) >= 1 << 31:
@@ -201,7 +206,7 @@ class Builder:
                 op_index=op.index,
                 q=q,
                 b=b,
-                scales=weights.scales,
+                scales=np.array(weights.scales, np.float32),  # aligned, whatever the file does
                 weight_offset=weights.offset,
                 bias_offset=bias_offset,
                 shared=self._shared(op, 1),

@@ -22,7 +22,10 @@ from edgefl.errors import ModelError
 MAX_FILE_BYTES = 256 << 20
 MAX_OPERATORS = 4096
 MAX_TENSORS = 16384
+MAX_OPERANDS = 256  # inputs or outputs of one operator, or of the graph
+MAX_CODES = 1024
 MAX_RANK = 8
+MAX_NAME = 64
 MAX_ELEMENTS = 1 << 24  # of one tensor
 
 T = TypeVar("T")
@@ -128,7 +131,7 @@ def _read(data: bytes) -> RawModel:
         )
     graph = model.Subgraphs(0)
     n_buffers = _count(model.BuffersLength(), len(data) // 4, "buffers")
-    n_codes = _count(model.OperatorCodesLength(), MAX_OPERATORS, "operator codes")
+    n_codes = _count(model.OperatorCodesLength(), MAX_CODES, "operator codes")
     codes = [_op_name(model.OperatorCodes(i)) for i in range(n_codes)]
     tensors = _vector(graph.TensorsLength(), MAX_TENSORS, "tensors", graph.Tensors)
     return RawModel(
@@ -156,7 +159,7 @@ def _vector(count: int, limit: int, what: str, item: Callable[[int], T]) -> list
 
 
 def _indices(count: int, item: Callable[[int], int], n_tensors: int, what: str) -> tuple[int, ...]:
-    indices = tuple(_vector(count, MAX_TENSORS, f"{what}s", item))
+    indices = tuple(_vector(count, MAX_OPERANDS, f"{what}s", item))
     for index in indices:
         if not -1 <= index < n_tensors:
             raise ModelError(f"the model file is damaged: {what} names tensor {index} of {n_tensors}")
@@ -166,12 +169,16 @@ def _indices(count: int, item: Callable[[int], int], n_tensors: int, what: str) 
 def _op_name(code: tflite.OperatorCode) -> str:
     number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
     name = _OP_NAMES.get(number, f"operator code {number}")
-    return f"CUSTOM({_text(code.CustomCode())})" if name == "CUSTOM" else name
+    return f"CUSTOM({_name(code, 6)})" if name == "CUSTOM" else name
 
 
-def _text(raw: bytes | None) -> str:
-    """Shorten a name from the file and make it printable: it ends up in messages."""
-    text = (raw or b"")[:64].decode("utf-8", "replace")
+def _name(table: tflite.Tensor | tflite.OperatorCode, slot: int) -> str:
+    """Read the start of a name, printable: it ends up in messages, and may claim any length."""
+    at = table._tab.Offset(slot)
+    if at == 0:
+        return ""
+    start, length = table._tab.Vector(at), table._tab.VectorLen(at)
+    text = bytes(table._tab.Bytes[start : start + min(length, MAX_NAME)]).decode("utf-8", "replace")
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
@@ -199,7 +206,7 @@ def _read_tensor(
         odd = "a variable (it keeps state between calls)"
     if tensor.Sparsity() is not None:
         odd = "sparse"
-    return RawTensor(_text(tensor.Name()), dtype, shape, scales, zeros, axis, offset, n_bytes, odd)
+    return RawTensor(_name(tensor, 10), dtype, shape, scales, zeros, axis, offset, n_bytes, odd)
 
 
 def _buffer_range(buffer: tflite.Buffer, n_file: int) -> tuple[int, int]:
@@ -226,8 +233,9 @@ def _read_scales(
         return np.zeros(0, np.float32), np.zeros(0, np.int64), 0, ""
     n_scales = _count(q.ScaleLength(), MAX_ELEMENTS, f"scales of {what}")
     n_zeros = _count(q.ZeroPointLength(), MAX_ELEMENTS, f"zero points of {what}")
-    scales = np.array(q.ScaleAsNumpy(), np.float32) if n_scales else np.zeros(0, np.float32)
-    zeros = np.array(q.ZeroPointAsNumpy(), np.int64) if n_zeros else np.zeros(n_scales, np.int64)
+    # Views of the file, not copies: many tensors may name one large vector.
+    scales = q.ScaleAsNumpy() if n_scales else np.zeros(0, np.float32)
+    zeros = q.ZeroPointAsNumpy() if n_zeros else np.broadcast_to(np.int64(0), n_scales)
     if len(zeros) != len(scales):
         raise ModelError(f"{what} has {len(scales)} scales and {len(zeros)} zero points")
     return (

@@ -252,3 +252,41 @@ def test_read_long_sums_are_refused() -> None:
 def test_read_not_a_model_is_refused() -> None:
     for data in (b"", b"TFL3", bytes(100), b"\x1c\0\0\0TFL3" + bytes(8), b"PK\3\4" * 50):
         refusal(data)
+
+
+def test_read_one_large_vector_named_by_many_tensors_costs_its_size_once() -> None:
+    """4 000 tensors that name the same 8 MB of scales: views, not 32 GB of copies."""
+    import tracemalloc
+
+    f = FlatFile()
+    shared = f.quantization(np.full(1 << 20, 0.1, np.float32))
+    x = f.tensor((1, 3), quantization=shared)
+    for _ in range(4000):
+        f.tensor((1, 3), quantization=shared)
+    y = f.tensor((1, 3), scale=0.1)
+    f.op("RESHAPE", [x], [y])
+    data = f.finish([x], [y])
+    tracemalloc.start()
+    refusal(data)
+    assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    tracemalloc.stop()
+
+
+def test_read_more_weights_than_the_limit_are_refused() -> None:
+    """A chain of layers that share one large tensor: small file, endless work."""
+    f = FlatFile()
+    q = np.ones((4096, 4096), np.int8)
+    w = f.tensor(q.shape, scale=0.01, data=q)
+    at = x = f.tensor((1, 4096), scale=0.1)
+    for _ in range(6):
+        y = f.tensor((1, 4096), scale=0.1)
+        f.op("FULLY_CONNECTED", [at, w, -1], [y])
+        at = y
+    assert "operator 4" in refusal(f.finish([x], [at]))
+
+
+def test_read_too_many_operands_are_refused() -> None:
+    f = FlatFile()
+    x, y = f.tensor((1, 3), scale=0.1), f.tensor((1, 3), scale=0.1)
+    f.op("ADD", [x] * 300, [y])
+    assert "limit is 256" in refusal(f.finish([x], [y]))

@@ -60,6 +60,24 @@ def test_write_result_loads_and_runs_in_the_runtime(runtime: str) -> None:
         assert np.abs(ours - theirs).max() <= 8
 
 
+REAL = ["mlperf-tiny/resnet8_int8", "mlperf-tiny/kws_ref_model_int8", "tinymaix/mnist_dw_q"]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("name", REAL)
+def test_write_real_model_runs_in_the_runtime(runtime: str, name: str, shared: Path) -> None:
+    pytest.importorskip(runtime, reason=f"{runtime.split('.')[0]} is not installed here")
+    rng = np.random.default_rng(4)
+    data = changed(read_model((shared / "data/models" / f"{name}.tflite").read_bytes()), rng)
+    graph = read_model(data)
+    x = rng.integers(-128, 128, (6, *graph.tensors[graph.input].shape)).astype(np.int8)
+    ours = run(graph, x)[graph.output].reshape(6, -1)
+    theirs = invoke(runtime, data, x)
+    assert theirs.shape == ours.shape
+    if runtime.startswith("ai_edge"):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_write_real_models_change_only_the_targets(shared: Path) -> None:
     for name in ("mlperf-tiny/resnet8_int8", "mlperf-tiny/kws_ref_model_int8", "tinymaix/mnist_dw_q"):
         old = (shared / "data/models" / f"{name}.tflite").read_bytes()

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -88,6 +90,30 @@ def test_train_random_model_equals_oracle(
         graph, layers, x, y, lr=lr, batch=sizes[0], micro=sizes[1], step_cap=step_cap, **more
     )
     assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "lr", "steps"),
+    [
+        ("mlperf-tiny/kws_ref_model_int8", "all", 0.003, 2),
+        ("mlperf-tiny/kws_ref_model_int8", "bias+head", 0.01, 2),
+        ("tinymaix/mnist_dw_q", "all", 0.01, 4),
+        ("tinymaix/mnist_resnet_q", "last:3", 0.01, 3),
+        ("tinymaix/cifar10_q", "all", 0.001, 1),
+        ("tflite-micro/micro_speech_quantized", "all", 0.01, 3),
+        ("misc/arrhythmia_mlp_int8", "all", 0.1, 8),
+        ("ai-edge-quantizer/conv_fc_mnist_srq_a8w8", "all", 0.01, 2),
+    ],
+)
+def test_train_real_model_equals_oracle(name: str, layers: str, lr: float, steps: int, shared: Path) -> None:
+    graph = read_model((shared / "data/models" / f"{name}.tflite").read_bytes())
+    x = samples(graph, 24, 1)
+    y = np.random.default_rng(1).integers(0, graph.tensors[graph.logits].size, 24)
+    session = Session(graph, layers=layers, lr=lr, batch_size=10, micro_batch=4, seed=1)
+    session.fit(Batch(x=x, y=y), epochs=3, max_steps=steps)
+    oracle = Oracle(graph, layers, lr=lr, seed=1)
+    state = oracle.fit(x, y, epochs=3, batch=10, micro_batch=4, max_steps=steps)
+    assert session.trained_sha256() == state.sha256()
 
 
 @pytest.mark.parametrize(
