@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
 
+from edgefl.adapters.files import write_durable
 from edgefl.errors import DataError, MissingInput, Refused, StorageError, UsageError
 
 
@@ -47,27 +47,9 @@ def check_target(path: str | os.PathLike[str]) -> None:
 
 
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
-    """Replace a file: write beside it, fsync, rename, fsync the folder."""
+    """Replace a file, whole or not at all; it keeps the mode of the one it replaces."""
     target = Path(path)
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    except OSError as error:
-        raise StorageError(f"{target} cannot be written: {error.strerror or error}") from None
-    try:
-        with open(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(handle, _mode(target))
-            os.fsync(handle)
-        os.replace(name, target)
-        _sync_folder(target.parent)
-    except OSError as error:
-        raise StorageError(
-            f"{target} cannot be written: {error.strerror or error}", hint="free some space"
-        ) from None
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+    write_durable(target, data, _mode(target))
 
 
 def _mode(target: Path) -> int:
@@ -77,11 +59,3 @@ def _mode(target: Path) -> int:
     mask = os.umask(0)
     os.umask(mask)
     return 0o666 & ~mask
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

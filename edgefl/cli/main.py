@@ -36,7 +36,6 @@ GROUPS: dict[str, str] = {
     "run": "edgefl.cli.device",
     "leave": "edgefl.cli.device",
     "status": "edgefl.cli.device",
-    "doctor": "edgefl.cli.device",
 }
 INTERRUPTED = 130
 
