@@ -7,6 +7,7 @@
 #define EFL_CORE_KERNELS_H
 #include "nn/gemm.h"
 #include "nn/loops.h"
+#include "nn/requant.h"
 #include "secagg/chacha20.h"
 
 typedef struct {
@@ -14,6 +15,8 @@ typedef struct {
     efl_chacha20_blocks_fn *chacha20_blocks;
     efl_gemm_dot_fn *gemm_dot;
     efl_gemm_outer_fn *gemm_outer;
+    efl_requant_fn *requant;
+    efl_scale_cols_fn *scale_cols;
 #define EFL_LOOP_MEMBER(loop, ret, args) efl_##loop##_fn *loop;
     EFL_LOOPS(EFL_LOOP_MEMBER)
 #undef EFL_LOOP_MEMBER

@@ -76,16 +76,16 @@ void efl_error_scale(efl_error *out, const efl_error *in, size_t n, size_t c, co
     out->live = 1;
 }
 
-/* Element i of the sum in units of 2^low: |e| * 2^20 at most, a few of them. */
-static int32_t merged(const efl_error *in, int32_t n_in, size_t i, int32_t low)
+#define PART 1024
+
+/* Elements from.. of the sum in units of 2^low: |e| * 2^20 at most, a few of them. Returns how many. */
+static size_t merge_part(int32_t *sum, const efl_error *in, int32_t n_in, size_t from, size_t n, int32_t low)
 {
-    int32_t sum = 0;
+    const size_t part = n - from < PART ? n - from : PART;
+    memset(sum, 0, part * sizeof(int32_t));
     for (int32_t j = 0; j < n_in; j++)
-        if (in[j].live) {
-            const int32_t up = in[j].k - low;
-            sum += up >= 0 ? in[j].e[i] * (1 << up) : (int32_t)efl_rne_shift(in[j].e[i], -up);
-        }
-    return sum;
+        if (in[j].live) efl_kernels()->add_error(sum, in[j].e + from, part, in[j].k - low);
+    return part;
 }
 
 void efl_error_merge(efl_error *out, const efl_error *in, int32_t n_in, size_t n)
@@ -102,20 +102,20 @@ void efl_error_merge(efl_error *out, const efl_error *in, int32_t n_in, size_t n
         return;
     }
     low = low > high - 20 ? low : high - 20;
+    int32_t sum[PART];
     uint32_t top = 0;
-    for (size_t i = 0; i < n; i++) {
-        const int32_t v = merged(in, n_in, i, low);
-        const uint32_t a = v < 0 ? 0u - (uint32_t)v : (uint32_t)v;
-        top = a > top ? a : top;
+    for (size_t from = 0; from < n; from += PART) {
+        const uint32_t part = efl_kernels()->absmax_i32(sum, merge_part(sum, in, n_in, from, n, low));
+        top = part > top ? part : top;
     }
     if (top == 0) {
         set_zero(out, n);
         return;
     }
     const int32_t own = efl_ceil_log2_u32(top) - 7, shift = own > 0 ? own : 0;
-    for (size_t i = 0; i < n; i++) {
-        const int64_t v = efl_rne_shift(merged(in, n_in, i, low), shift);
-        out->e[i] = (int8_t)(v < -127 ? -127 : v > 127 ? 127 : v);
+    for (size_t from = 0; from < n; from += PART) {
+        const size_t part = merge_part(sum, in, n_in, from, n, low);
+        efl_kernels()->shift_i32(out->e + from, sum, part, shift);
     }
     out->k = low + shift;
     out->live = 1;

@@ -17,18 +17,12 @@
 #define EFL_LOOPS(X)                                                                                         \
     /* dst [n] <- src [n] - zero */                                                                          \
     X(widen, void, (int16_t *dst, const int8_t *src, size_t n, int32_t zero))                                \
-    /* y rows [rows][cols <= EFL_NR] at distance ldy <- requantised acc [rows][EFL_NR] + bias */             \
-    X(requant, void,                                                                                         \
-      (int8_t *y, size_t ldy, const int32_t *acc, int32_t rows, int32_t cols, const int32_t *bias,           \
-       const float *mult, int32_t lo, int32_t hi, int32_t zero))                                             \
     /* the largest |x[i]|, |x| < 2^31 */                                                                     \
     X(absmax_i32, uint32_t, (const int32_t *x, size_t n))                                                    \
     /* dst [n] <- clamp(rne-shift(x, s)) to +-127, 0 <= s <= 30 */                                           \
     X(shift_i32, void, (int8_t *dst, const int32_t *x, size_t n, int32_t s))                                 \
     /* top [c] <- max(top, |e|) over the rows of e [n][c], -127..127 */                                      \
     X(absmax_cols, void, (uint8_t *top, const int8_t *e, size_t n, size_t c))                                \
-    /* dst [n][c] <- clamp(rne(e * s[c] * p)) to +-127, p a power of two */                                  \
-    X(scale_cols, void, (int8_t *dst, const int8_t *e, size_t n, size_t c, const float *s, float p))         \
     /* dst [pixels/2 rounded up][c][2] <- e [pixels][ldc], two neighbours side by side, 0 after the last */  \
     X(pair_rows, void, (int16_t *dst, const int8_t *e, size_t pixels, size_t c, size_t ldc))                 \
     /* sum [c] += rows of e [n][c] */                                                                        \
@@ -46,6 +40,11 @@
       (int32_t *acc, const int16_t *x, const int32_t *offs, const int16_t *w, size_t ldw, int32_t n_taps))   \
     /* dst [n] += a * b */                                                                                   \
     X(mul_add, void, (int32_t *dst, const int16_t *a, const int16_t *b, size_t n))                           \
+    /* sum [n] += e * 2^up, or for a negative up rne-shift(e, -up) */                                        \
+    X(add_error, void, (int32_t *sum, const int8_t *e, size_t n, int32_t up))                                \
+    /* dx [n] += e where x equals top and done is 0; done <- -1 there */                                     \
+    X(route_max, void,                                                                                       \
+      (int32_t *dx, int8_t *done, const int8_t *e, const int8_t *x, const int8_t *top, size_t n))            \
     /* dst [n] <- max(dst, a) */                                                                             \
     X(max_i8, void, (int8_t *dst, const int8_t *a, size_t n))                                                \
     /* y [n] <- clamp(((m0*a + m1*b + bias) >> shift) + zero) */                                             \

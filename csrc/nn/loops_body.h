@@ -13,27 +13,6 @@ void EFL_FN(widen)(int16_t *dst, const int8_t *src, size_t n, int32_t zero)
     for (size_t i = 0; i < n; i++) dst[i] = (int16_t)(src[i] - zero);
 }
 
-void EFL_FN(requant)(int8_t *y, size_t ldy, const int32_t *acc, int32_t rows, int32_t cols,
-                     const int32_t *bias, const float *mult, int32_t lo, int32_t hi, int32_t zero)
-{
-    const float flo = (float)(lo - zero), fhi = (float)(hi - zero);
-    for (int32_t i = 0; i < rows; i++, acc += EFL_NR, y += ldy) {
-        int8_t line[EFL_NR];
-        for (int j = 0; j < EFL_NR; j++) {
-            /* unsigned: a bias from a file may overflow, as it does in the interpreters */
-            const int32_t sum = (int32_t)((uint32_t)acc[j] + (uint32_t)bias[j]);
-            float v = (float)sum * mult[j];
-            v = v < flo ? flo : v;
-            v = v > fhi ? fhi : v;
-            line[j] = (int8_t)((int32_t)efl_rne(v) + zero);
-        }
-        if (cols == EFL_NR)
-            memcpy(y, line, EFL_NR);
-        else
-            memcpy(y, line, (size_t)cols);
-    }
-}
-
 uint32_t EFL_FN(absmax_i32)(const int32_t *x, size_t n)
 {
     int32_t hi = 0, lo = 0;
@@ -62,18 +41,6 @@ void EFL_FN(absmax_cols)(uint8_t *top, const int8_t *e, size_t n, size_t c)
         for (size_t j = 0; j < c; j++) {
             const uint8_t m = (uint8_t)(e[j] < 0 ? -e[j] : e[j]);
             top[j] = m > top[j] ? m : top[j];
-        }
-}
-
-void EFL_FN(scale_cols)(int8_t *dst, const int8_t *e, size_t n, size_t c, const float *s, float p)
-{
-    for (size_t i = 0; i < n; i++, e += c, dst += c)
-        for (size_t j = 0; j < c; j++) {
-            float v = (float)e[j] * s[j];
-            v = v * p;
-            v = v < -127.0f ? -127.0f : v;
-            v = v > 127.0f ? 127.0f : v;
-            dst[j] = (int8_t)(int32_t)efl_rne(v);
         }
 }
 
@@ -176,6 +143,27 @@ void EFL_FN(taps_dot)(int32_t *acc, const int16_t *x, const int32_t *offs, const
 void EFL_FN(mul_add)(int32_t *dst, const int16_t *a, const int16_t *b, size_t n)
 {
     for (size_t i = 0; i < n; i++) dst[i] += a[i] * b[i];
+}
+
+void EFL_FN(add_error)(int32_t *sum, const int8_t *e, size_t n, int32_t up)
+{
+    if (up >= 0) {
+        for (size_t i = 0; i < n; i++) sum[i] += e[i] * (1 << up);
+        return;
+    }
+    const int32_t s = up < -30 ? 30 : -up; /* |e| < 2^7: 0 from a shift of 8 on */
+    const int32_t half = (1 << (s - 1)) - 1;
+    for (size_t i = 0; i < n; i++) sum[i] += (e[i] + half + ((e[i] >> s) & 1)) >> s;
+}
+
+void EFL_FN(route_max)(int32_t *dx, int8_t *done, const int8_t *e, const int8_t *x, const int8_t *top,
+                       size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const int8_t here = (int8_t)(-(x[i] == top[i]) & ~done[i]);
+        dx[i] += e[i] & here;
+        done[i] |= here;
+    }
 }
 
 void EFL_FN(max_i8)(int8_t *dst, const int8_t *a, size_t n)

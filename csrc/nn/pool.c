@@ -104,24 +104,32 @@ void efl_maxpool_i8_fwd(int8_t *y, const int8_t *x, const efl_dims *d, int32_t l
             }
 }
 
+/* Channels at a time, so that the marks of the first maximum fit on the stack. */
+#define STRIPE 256
+
 void efl_maxpool_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *x, const efl_dims *d)
 {
+    const efl_kernel_table *k = efl_kernels();
     const int32_t c = d->ci;
+    int8_t top[STRIPE], done[STRIPE];
     memset(dx, 0, (size_t)d->n * (size_t)(d->hi * d->wi * c) * sizeof(int32_t));
     for (int32_t s = 0; s < d->n; s++, dx += d->hi * d->wi * c, x += d->hi * d->wi * c)
         for (int32_t oy = 0; oy < d->ho; oy++)
             for (int32_t ox = 0; ox < d->wo; ox++, e += c) {
                 const span r = inside(oy, d->sh, d->pt, d->kh, d->hi),
                            q = inside(ox, d->sw, d->pl, d->kw, d->wi);
-                for (int32_t j = 0; j < c; j++) {
-                    int32_t best =
-                        (r.from * d->wi + q.from) * c + j; /* the first maximum in row-major order */
+                for (int32_t c0 = 0; c0 < c; c0 += STRIPE) {
+                    const size_t n = (size_t)(c - c0 < STRIPE ? c - c0 : STRIPE);
+                    memset(top, -128, n);
+                    memset(done, 0, n);
                     for (int32_t iy = r.from; iy < r.to; iy++)
+                        for (int32_t ix = q.from; ix < q.to; ix++)
+                            k->max_i8(top, x + (iy * d->wi + ix) * c + c0, n);
+                    for (int32_t iy = r.from; iy < r.to; iy++) /* the first maximum in row-major order */
                         for (int32_t ix = q.from; ix < q.to; ix++) {
-                            const int32_t at = (iy * d->wi + ix) * c + j;
-                            best = x[at] > x[best] ? at : best;
+                            const int32_t at = (iy * d->wi + ix) * c + c0;
+                            k->route_max(dx + at, done, e + c0, x + at, top, n);
                         }
-                    dx[best] += e[j];
                 }
             }
 }
