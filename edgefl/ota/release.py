@@ -84,7 +84,7 @@ def verify(
     Refused
         With the reason.
     """
-    payload = open_envelope(envelope, KIND, {key_id(pins.publisher): pins.publisher})
+    payload = open_envelope(envelope, KIND, {key_id(pins.publisher): pins.publisher}, exact=True)
     body, name = Release.decode(payload), sha256(envelope)
     if body.model != pins.model or body.class_ not in (ANY_CLASS, pins.class_):
         raise Refused(

@@ -3,8 +3,8 @@
 
 In: a kind, a payload and signers, or an envelope and the keys that are trusted for this kind.  Out: the
 envelope, or the payload.  Refuses too few good signatures, a bad one by a trusted key, and more than 16
-signatures; those by unknown keys are ignored.  Invariant: a payload comes out only with `threshold`
-distinct keys behind it, and a signature of one kind is worthless for another.
+signatures; those by unknown keys are ignored, or refused if `exact`.  Invariant: a payload comes out only
+with `threshold` distinct keys behind it, and a signature of one kind is worthless for another.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def countersign(data: bytes, kind: str, signers: Iterable[Signer]) -> bytes:
     return cbor.dumps([payload, signatures | {name: sign(message) for name, sign in signers}])
 
 
-def open_envelope(data: bytes, kind: str, keys: Mapping[bytes, bytes], threshold: int = 1) -> bytes:
+def open_envelope(
+    data: bytes, kind: str, keys: Mapping[bytes, bytes], threshold: int = 1, *, exact: bool = False
+) -> bytes:
     """Return the payload if at least `threshold` of the keys signed it.
 
     Parameters
@@ -51,13 +53,16 @@ def open_envelope(data: bytes, kind: str, keys: Mapping[bytes, bytes], threshold
         Trusted public keys by key id.
     threshold : int
         Distinct keys needed, at least 1.
+    exact : bool
+        Refuse signatures by other keys too: where the envelope's hash is a name, nobody else may give the
+        same statement a second one.
 
     Raises
     ------
     DataError
         Not an envelope.
     Refused
-        Too few signatures, or a wrong one by a trusted key.
+        Too few signatures, a wrong one by a trusted key, or with `exact` one by another key.
     """
     if threshold < 1:
         raise ValueError("a threshold below 1 accepts unsigned statements")
@@ -73,6 +78,8 @@ def open_envelope(data: bytes, kind: str, keys: Mapping[bytes, bytes], threshold
         good.add(public)
     if len(good) < threshold:
         raise Refused(f"the {kind} has {len(good)} of {threshold} trusted signatures")
+    if exact and signatures.keys() - keys.keys():
+        raise Refused(f"the {kind} has a signature by an unknown key too")
     return payload
 
 

@@ -13,8 +13,9 @@ from ota_samples import FULL, NEW, NOW, OLD, PATCH, PINS, STRANGER, TASK, envelo
 from edgefl.errors import DataError, Refused
 from edgefl.ota import patch
 from edgefl.ota.release import Download, check_blob, choose, reconstruct, verify, version
+from edgefl.wire import cbor
 from edgefl.wire import messages as m
-from edgefl.wire.keys import sha256
+from edgefl.wire.keys import sha256, signer
 
 
 def attempt(data=None, *, seen=0, rejected=(), clock=NOW, floor=NOW, pins=PINS, **changes):
@@ -65,6 +66,15 @@ def test_expired_is_refused_by_the_clock_and_by_the_floor():
 def test_rejected_before_is_refused():
     with pytest.raises(Refused, match="failed on this device"):
         attempt(rejected={sha256(envelope(release()))})
+
+
+def test_rejected_release_does_not_come_back_under_another_name():
+    """A hub without the publisher's key adds a signature, so that the envelope has another hash."""
+    payload, signatures = cbor.loads(envelope(release()))
+    for extra in (bytes(64), signer(STRANGER)[1](b"anything")):
+        again = cbor.dumps([payload, {**signatures, bytes(16): extra}])
+        with pytest.raises(Refused, match="unknown key"):
+            attempt(again, rejected={sha256(envelope(release()))})
 
 
 def test_newer_runtime_is_refused():

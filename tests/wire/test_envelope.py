@@ -37,6 +37,14 @@ def test_open_unknown_key_counts_nothing():
         open_envelope(seal("release", b"x", SIGNERS[1:]), "release", KEYS, threshold=2)
 
 
+def test_open_exact_refuses_a_further_signature():
+    assert open_envelope(GOOD, "release", KEYS, exact=True) == b"payload"
+    more = countersign(GOOD, "release", SIGNERS[2:3])
+    assert open_envelope(more, "release", KEYS) == b"payload"
+    with pytest.raises(Refused, match="unknown key"):
+        open_envelope(more, "release", KEYS, exact=True)
+
+
 def test_open_signature_under_another_name_is_refused():
     (name, _), (other, sign) = SIGNERS[:2]
     with pytest.raises(Refused):
