@@ -2,13 +2,13 @@
 """The types that data passes through, in order; each is built in exactly one module (docs/architecture.md).
 
 Batch -> RawDelta -> RingVector -> MaskedVector -> MaskedUpdate ==> AggregateSum -> Release. Plain data,
-no logic, no numpy at import time (the supervisor must stay small). Invariant: `Transport.send_update`
-accepts a MaskedUpdate only.
+no logic, no numpy at import time (the supervisor must stay small). Private values never show in a repr.
+Invariant: `Transport.send_update` accepts a MaskedUpdate only.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ class Batch:
     x: int8 [n, H, W, C] in the model's input quantisation.  y: int64 labels [n], or float32 targets [n, ...].
     """
 
-    x: np.ndarray
-    y: np.ndarray
+    x: np.ndarray = field(repr=False)
+    y: np.ndarray = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class RawDelta:
     It is private: it stays in the worker's memory.
     """
 
-    values: np.ndarray
+    values: np.ndarray = field(repr=False)
     samples: int
 
 
@@ -46,7 +46,7 @@ class RingVector:
     values: uint16 or uint32 [L], L = d + canaries.  Private, worker only.
     """
 
-    values: np.ndarray
+    values: np.ndarray = field(repr=False)
     width: int  # W: 16 or 32
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
@@ -67,7 +67,7 @@ class Token(Message):
     url: Url
     hub: Url
     ca: Bytes32
-    secret: Bytes32
+    secret: Bytes32 = field(repr=False)
     publisher: Bytes32
     hubs: Annotated[tuple[HubPin, ...], Most(4)]
     task: Name
@@ -102,7 +102,7 @@ class Token(Message):
 class EnrollRequest(Message):
     """A device's first request: the token's secret and a certificate request."""
 
-    secret: Bytes32
+    secret: Bytes32 = field(repr=False)
     csr: Annotated[bytes, Most(4096)]
 
 

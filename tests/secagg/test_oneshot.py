@@ -20,7 +20,7 @@ from edgefl.secagg.mask import mask
 from edgefl.secagg.oneshot import BOX_BYTES, open_box, round_public, seal, verify_report
 from edgefl.secagg.params import round_params
 from edgefl.secagg.secret import Secret
-from edgefl.types import MaskedUpdate, MaskedVector, RingVector
+from edgefl.types import Batch, MaskedUpdate, MaskedVector, RawDelta, RingVector
 from edgefl.wire import cbor, keys, report
 from edgefl.wire.messages import Helper, Leader, Manifest, Report
 
@@ -406,6 +406,13 @@ def test_secret_hides_and_erases() -> None:
         _ = secret.data
 
 
+def test_private_vectors_are_not_shown() -> None:
+    """What a worker holds in the clear may stand in an exception's arguments or a debugger's line."""
+    values = np.full(3, 1234, np.int32)
+    for private in (Batch(values, values), RawDelta(values, 1), RingVector(values, 16)):
+        assert "1234" not in repr(private)
+
+
 def test_secret_is_erased_when_its_block_fails() -> None:
     with pytest.raises(ZeroDivisionError), Secret(S) as secret:
         buffer = secret.data
@@ -426,6 +433,13 @@ def test_mask_key_binds_every_input() -> None:
     made |= {bytes(mask_key(S, **{**base, **change})) for change in changes}
     made.add(bytes(mask_key(b"\x5f" + S[1:], **base)))
     assert len(made) == 1 + len(changes) + 1  # S reversed is S
+
+
+@pytest.mark.parametrize("size", [0, 31, 33, 65])
+def test_mask_key_from_a_seed_of_another_length_refused(size: int) -> None:
+    """BLAKE2b with an empty key is an unkeyed hash: a mask that everybody knows."""
+    with pytest.raises(DataError, match="32 bytes"):
+        mask_key(bytes(size), device=DEVICE, h=bytes(32), width=16, dim=100)
 
 
 def test_mask_key_is_the_documented_formula() -> None:

@@ -160,6 +160,12 @@ def test_token_malformed_is_refused(text):
         m.Token.from_text(text)
 
 
+@pytest.mark.parametrize("cls", [m.Token, m.EnrollRequest])
+def test_secret_of_a_token_is_not_shown(cls):
+    message = changed(SAMPLES[cls], secret=b"0123456789abcdef" * 2)
+    assert "0123456789" not in repr(message) + str(message) + f"{message}"
+
+
 def test_token_round_trip():
     token = SAMPLES[m.Token]
     text = token.to_text()
