@@ -36,7 +36,7 @@ class Failure(Enum):
     """Why a step failed."""
 
     RELEASE = "release"  # the Release is bad: the gate says FAIL, or the whole file does not give its hash
-    PATCH = "patch"  # the patch does not give the file: ask for the whole file
+    PATCH = "patch"  # patch and active file do not give the file: ask for the whole file
     MACHINE = "machine"  # no network, no space, no memory, gate without a verdict: not the Release's fault
 
 
@@ -315,15 +315,15 @@ def _committed(state: State) -> Result:
 
 
 def _fail(state: State, event: Failed) -> Result:
-    """Reject a bad Release, replace a bad patch by the whole file, try anything else later."""
+    """Reject a bad Release, replace a bad patch or base by the whole file, try anything else later."""
     if state.step in (Step.LINK, Step.COMMIT):
         # The step is kept, so that no offer moves anything while link and database may differ.
         return state, [Tell(event.reason), Settle()]
     release, download, intent = state.offer, state.download, state.intent
     assert release is not None and download is not None
-    if event.kind is Failure.PATCH and download.kind == "patch":
+    if event.kind is not Failure.MACHINE and state.step is not Step.GATE and download.kind != "full":
         state, actions = _fetch(state, release, whole=True)
-        return state, [Tell(f"fetching the whole file, for the patch failed: {event.reason}"), *actions]
+        return state, [Tell(f"fetching the whole file: {event.reason}"), *actions]
     if event.kind is not Failure.MACHINE:
         return _reject(state, release.sha256, event.reason)
     refund: list[Action] = []

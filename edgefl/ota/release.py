@@ -128,12 +128,14 @@ def version(text: str) -> tuple[int, ...]:
 
 
 def choose(release: VerifiedRelease, active: bytes | None, *, whole: bool = False) -> Download:
-    """Return the smallest download from the active file's hash; `whole` asks for the whole file."""
+    """Return the smallest download from the active file's hash; `whole`: the active file is of no use."""
     body = release.body
+    if whole:
+        return Download("full", body.full)
     if active == body.file:
         return Download("none", None)
     for p in body.patches:
-        if p.from_ == active and p.size < body.full.size and not whole:
+        if p.from_ == active and p.size < body.full.size:
             return Download("patch", BlobRef(p.patch, p.size))
     return Download("full", body.full)
 

@@ -105,6 +105,31 @@ def test_bad_patch_falls_back_to_the_whole_file():
     assert disk.done.count("transaction") == 2  # one attempt: intent and commit
 
 
+def test_damaged_active_file_is_fetched_anew():
+    """The Release's file is the active one, but its slot rotted: that is not the Release's fault."""
+    whole = patch.full(OLD)
+    release = verified(file=OLD_FILE, size=len(OLD), full=m.BlobRef(sha256(whole), len(whole)), patches=())
+    disk = installed()
+    disk.slots[OLD_FILE.hex()].data = OLD[:-1] + b"?"
+    device = Device(disk, blobs={sha256(whole): whole}).start()
+    device.offer(release)
+    disk.check()
+    assert disk.db["seen"] == release.body.sequence and disk.db["rejected"] == ()
+    assert disk.done.count("transaction") == 2
+
+
+def test_patch_that_crashes_its_builder_falls_back_to_the_whole_file():
+    state, _ = install.step(install.State(active=OLD_FILE), install.Offered(RELEASE))
+    for step in (Step.FETCH, Step.INTENT):
+        state, _ = install.step(state, install.Done(step))
+    state, actions = install.step(state, install.Failed(Step.SLOT, Failure.RELEASE, "crashed"))
+    assert state.step is Step.FETCH and state.download.kind == "full" and state.rejected == ()
+    for step in (Step.FETCH, Step.INTENT):
+        state, actions = install.step(state, install.Done(step))
+    state, actions = install.step(state, install.Failed(Step.SLOT, Failure.RELEASE, "crashed"))
+    assert state.rejected == (RELEASE.sha256,)
+
+
 def test_bad_whole_file_rejects_the_release():
     wrong = patch.full(OLD)
     release = verified(full=m.BlobRef(sha256(wrong), len(wrong)), patches=())

@@ -129,6 +129,7 @@ def test_choose_patch_from_the_active_file_only():
     assert choose(verified(), None).kind == "full"
     assert choose(verified(), sha256(OLD), whole=True).kind == "full"
     assert choose(verified(), sha256(NEW)) == Download("none", None)
+    assert choose(verified(), sha256(NEW), whole=True).kind == "full"
     larger = (m.PatchRef(sha256(OLD), sha256(PATCH), len(FULL)),)
     assert choose(verified(patches=larger), sha256(OLD)).kind == "full"
 
