@@ -68,8 +68,10 @@ def judge(probe: Probe, ending: Ending, report: GateReport | None) -> tuple[Verd
     """Return the verdict and one line that says why."""
     if ending in (Ending.NO_SPACE, Ending.KILLED):
         return Verdict.NO_VERDICT, f"the health gate had no room: {ending.value}"
-    if ending is not Ending.FINISHED or report is None:
-        return Verdict.FAIL, f"the health gate {ending.value}" if report else "the health gate gave no result"
+    if ending is not Ending.FINISHED:
+        return Verdict.FAIL, f"the health gate {ending.value}"
+    if report is None:
+        return Verdict.FAIL, "the health gate gave no result"
     if report.error:
         return Verdict.FAIL, f"the model did not run: {report.error}"
     if report.core != probe.y:

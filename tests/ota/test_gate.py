@@ -32,7 +32,7 @@ def test_no_room_is_no_verdict(ending):
 @pytest.mark.parametrize("ending", [Ending.CRASHED, Ending.TIMED_OUT])
 def test_crash_or_hang_fails(ending):
     assert verdict(ending) is Verdict.FAIL
-    assert judge(PROBE, ending, None)[0] is Verdict.FAIL
+    assert judge(PROBE, ending, None) == (Verdict.FAIL, f"the health gate {ending.value}")
 
 
 def test_no_result_fails():
