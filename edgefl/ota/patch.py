@@ -170,7 +170,7 @@ def _decompress(frame: bytes, bound: int) -> bytes:
         if declared > bound:
             raise DataError("the frame declares more bytes than the release allows, or none")
         # One shot into a buffer of the declared size: no window, no growth.
-        content = zstandard.ZstdDecompressor().decompress(frame) if declared else b""
+        content = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False) if declared else b""
     except zstandard.ZstdError as e:
         raise DataError(f"the zstd frame is damaged: {e}") from None
     if len(content) != declared:

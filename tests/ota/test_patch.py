@@ -10,7 +10,7 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ota_samples import NEW, OLD, PATCH, moved, weights
+from ota_samples import FULL, NEW, OLD, PATCH, moved, weights
 
 from edgefl.errors import DataError
 from edgefl.ota import patch, swar
@@ -49,6 +49,7 @@ def made(old_size, new_size, steps, added=b"", inserted=b"", *, n_steps=None, n_
         made(4, 4, [(4, 0, 0)], b"\0" * 4, n_added=2**32 - 1),
         made(4, 4, [(0, 0, 0)] * 65, b"\0" * 4),
         made(4, 4, [(0, 0, 0)] * 10**5, b"\0" * 4),
+        made(4, 4, [(4, 0, 0)], b"\0" * 4) + b"\0",
         b"",
         b"efp1",
         b"efp2" + PATCH[4:],
@@ -100,6 +101,8 @@ def test_unfull_damaged_or_of_another_size_is_refused():
         (good[:-1], len(NEW)),
         (good, len(NEW) - 1),
         (good, len(NEW) + 1),
+        (good + b"\0", len(NEW)),
+        (good * 2, len(NEW)),
         (b"junk", 4),
         (b"", 0),
     ]:
@@ -125,14 +128,18 @@ def test_apply_mutated_body_raises_data_error_only(data):
 
 @given(st.data())
 def test_apply_mutated_frame_raises_data_error_only(data):
-    blob = bytearray(PATCH)
+    """Both kinds of blob, so that a hostile frame reaches the decoder of each."""
+    blob = bytearray(data.draw(st.sampled_from([PATCH, b"efp1" + FULL])))
     for _ in range(data.draw(st.integers(1, 4))):
         blob[data.draw(st.integers(0, min(len(blob) - 1, 60)))] = data.draw(st.integers(0, 255))
-    try:
-        patch.apply(OLD, bytes(blob), len(NEW))
-        patch.unfull(bytes(blob[4:]), len(NEW))
-    except DataError:
-        pass
+    for call in (
+        lambda: patch.apply(OLD, bytes(blob), len(NEW)),
+        lambda: patch.unfull(bytes(blob[4:]), len(NEW)),
+    ):
+        try:
+            call()
+        except DataError:
+            pass
 
 
 @given(st.binary(max_size=400), st.binary(max_size=400))
