@@ -122,11 +122,11 @@ def test_patch_that_crashes_its_builder_falls_back_to_the_whole_file():
     state, _ = install.step(install.State(active=OLD_FILE), install.Offered(RELEASE))
     for step in (Step.FETCH, Step.INTENT):
         state, _ = install.step(state, install.Done(step))
-    state, actions = install.step(state, install.Failed(Step.SLOT, Failure.RELEASE, "crashed"))
+    state, _ = install.step(state, install.Failed(Step.SLOT, Failure.RELEASE, "crashed"))
     assert state.step is Step.FETCH and state.download.kind == "full" and state.rejected == ()
     for step in (Step.FETCH, Step.INTENT):
-        state, actions = install.step(state, install.Done(step))
-    state, actions = install.step(state, install.Failed(Step.SLOT, Failure.RELEASE, "crashed"))
+        state, _ = install.step(state, install.Done(step))
+    state, _ = install.step(state, install.Failed(Step.SLOT, Failure.RELEASE, "crashed"))
     assert state.rejected == (RELEASE.sha256,)
 
 
