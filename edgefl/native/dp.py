@@ -25,7 +25,7 @@ Delta = npt.NDArray[np.int32]
 def _require_delta(x: Delta) -> Delta:
     if not isinstance(x, np.ndarray) or x.dtype != np.int32 or x.ndim != 1:
         raise DataError("a delta must be an int32 array with one axis")
-    return np.ascontiguousarray(x)
+    return np.require(x, requirements=["C", "A"])
 
 
 def norm(x: Delta) -> int:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Masks, M-bit packing and ring sums of the C core (csrc/secagg) on NumPy arrays.
 
-In and out: ring vectors, C-contiguous uint16 [n] (W = 16) or uint32 [n] (W = 32).  Refuses other dtypes,
-shapes and read-only outputs before C sees them.  Seeds are copied into one buffer, zeroed before return.
+In and out: ring vectors, contiguous and aligned, uint16 [n] (W = 16) or uint32 [n] (W = 32).  Refuses other
+dtypes, shapes and read-only outputs before C sees them.  Seeds are copied into one buffer, zeroed before
+return.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ def dtype_of(width: int) -> np.dtype[Any]:
 
 def width_of(ring: Ring) -> int:
     """Return W of a ring vector, after checking that C can use it in place."""
-    if not isinstance(ring, np.ndarray) or ring.ndim != 1 or not ring.flags.c_contiguous:
-        raise DataError("a ring vector must be a contiguous array with one axis")
+    if not isinstance(ring, np.ndarray) or ring.ndim != 1:
+        raise DataError("a ring vector must be an array with one axis")
+    if not (ring.flags.c_contiguous and ring.flags.aligned):
+        raise DataError("a ring vector must be contiguous and aligned")
     if ring.dtype not in _DTYPES.values():
         raise DataError(f"a ring vector must be uint16 or uint32, not {ring.dtype}")
     return ring.dtype.itemsize * 8

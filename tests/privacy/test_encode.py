@@ -157,6 +157,12 @@ def test_norm_equals_big_integers(x: list[int]) -> None:
     assert dp.norm(np.array(x, np.int32)) == ceil_norm(x)
 
 
+def test_delta_at_an_odd_address_is_read_right() -> None:
+    x = np.frombuffer(b"?" + np.arange(-50, 51, dtype=np.int32).tobytes(), np.int32, offset=1)
+    assert not x.flags.aligned and dp._require_delta(x).flags.aligned
+    assert dp.norm(x) == ceil_norm(x.tolist())
+
+
 @pytest.mark.parametrize("n", [1, 4, 1 << 20])
 def test_norm_of_the_largest_delta_does_not_overflow(n: int) -> None:
     assert dp.norm(np.full(n, I32_MIN, np.int32)) == ceil_norm([I32_MIN]) * isqrt(n)

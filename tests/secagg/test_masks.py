@@ -83,6 +83,8 @@ def test_expand_bad_arguments_refused() -> None:
         np.zeros((2, 5), np.uint16),
         ring[::2],
         np.zeros(10, np.uint64),
+        np.zeros(10, ">u2"),
+        np.frombuffer(bytearray(21), np.uint16, offset=1),  # C reads aligned words
         [1, 2],
     ):
         with pytest.raises(DataError):
