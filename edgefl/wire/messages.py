@@ -42,6 +42,8 @@ Width = Literal[16, 32]
 Bits = Annotated[int, Range(1, 32)]
 Dim = Annotated[int, Range(1, MAX_DIM)]
 Step = Annotated[int, Range(1, (1 << 31) - 1)]
+Clip = Annotated[int, Range(1, (1 << 32) - 1)]  # C, in units of the delta
+Scale = Annotated[int, Range(1, 1 << 20)]  # S
 Layers = Annotated[str, Pattern(r"head|bias\+head|all|last:[1-9][0-9]{0,3}")]
 Code = Annotated[str, Most(40), Pattern(r"[a-z_]+(\.[a-z_]+)?")]
 
@@ -225,8 +227,8 @@ class Task(Message):
     width: Width
     value_bits: Annotated[int, Range(2, 16)]
     hub_rate_nano: Count
-    clip: Count
-    scale: Count
+    clip: Clip
+    scale: Scale
     dim: Dim
 
 
@@ -340,8 +342,8 @@ class Manifest(Message):
     value_bits: Annotated[int, Range(2, 16)]
     dim: Dim
     length: Annotated[int, Range(1, MAX_DIM + CANARY_BITS)]
-    scale: Count
-    clip: Count
+    scale: Scale
+    clip: Clip
     deadline: Count
     leader: Leader
     helper: Helper
