@@ -3,9 +3,10 @@
 
 In: integers of -2^63..2^64-1, bytes, text, lists, maps (keys: integer, text, bytes), booleans, None. Out:
 bytes, and back.  Refuses everything else: longer forms than needed, unsorted or repeated keys, indefinite
-lengths, floats, tags, other simple values, bad UTF-8, trailing bytes, more than `max_bytes`, deeper than
-`max_depth`.  Invariant: `loads(b)` succeeds only if `dumps(loads(b)) == b`: a value has one encoding, so a
-hash over it is safe.  A declared length is compared with the bytes at hand before anything is allocated.
+lengths, floats, tags, other simple values, bad UTF-8, trailing bytes, more than `max_bytes` or MAX_ITEMS,
+deeper than `max_depth`.  Invariant: `loads(b)` succeeds only if `dumps(loads(b)) == b`: a value has one
+encoding, so a hash over it is safe.  A declared length is compared with the bytes at hand before anything is
+allocated.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from edgefl.errors import DataError
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 16
+MAX_ITEMS = 1 << 16  # an empty list is one byte on the wire and 64 in memory; the largest message has 12 300
 INT_MIN, INT_MAX = -(1 << 63), (1 << 64) - 1
 
 _UINT, _NINT, _BYTES, _TEXT, _LIST, _MAP = range(6)
@@ -92,78 +94,86 @@ def loads(data: bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH
     Raises
     ------
     DataError
-        Anything that `dumps` would not have written, or more than max_bytes or max_depth.
+        Anything that `dumps` would not have written, or more than max_bytes, max_depth or MAX_ITEMS.
     """
     if len(data) > max_bytes:
         raise DataError(f"CBOR: {len(data)} bytes, at most {max_bytes} allowed")
-    value, end = _read(data, 0, max_depth)
-    if end != len(data):
-        raise DataError(f"CBOR: {len(data) - end} bytes after the end")
+    reader = _Reader(data)
+    value = reader.value(max_depth)
+    if reader.at != len(data):
+        raise DataError(f"CBOR: {len(data) - reader.at} bytes after the end")
     return value
 
 
-def _argument(data: bytes, at: int) -> tuple[int, int, int]:
-    """Return (major type, argument, offset behind the head)."""
-    if at >= len(data):
-        raise DataError("CBOR: cut short")
-    major, info = data[at] >> 5, data[at] & 31
-    at += 1
-    if info < 24:
-        return major, info, at
-    if info > 27:
-        raise DataError("CBOR: indefinite or reserved length")
-    size = 1 << (info - 24)
-    if len(data) - at < size:
-        raise DataError("CBOR: cut short")
-    n = int.from_bytes(data[at : at + size], "big")
-    if n < (24 if size == 1 else 1 << (4 * size)):
-        raise DataError("CBOR: not the shortest form")
-    return major, n, at + size
+class _Reader:
+    """Reads items one after another; each costs one of MAX_ITEMS."""
 
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at, self.left = data, 0, MAX_ITEMS
 
-def _read(data: bytes, at: int, depth: int) -> tuple[object, int]:
-    if depth < 0:
-        raise DataError("CBOR: nested too deeply")
-    if at < len(data) and data[at] in _SIMPLE:
-        return _SIMPLE[data[at]], at + 1
-    major, n, at = _argument(data, at)
-    if major == _UINT:
-        return n, at
-    if major == _NINT:
-        if n >= 1 << 63:
-            raise DataError("CBOR: number below -2^63")
-        return -1 - n, at
-    # Each byte of a string, each item and each half of an entry takes at least one byte of what is left.
-    if major > _MAP:
-        raise DataError("CBOR: float, tag or unknown simple value")
-    if n * (2 if major == _MAP else 1) > len(data) - at:
-        raise DataError("CBOR: cut short")
-    if major == _BYTES:
-        return bytes(data[at : at + n]), at + n
-    if major == _TEXT:
-        try:
-            return bytes(data[at : at + n]).decode(), at + n
-        except UnicodeDecodeError:
-            raise DataError("CBOR: text is not UTF-8") from None
-    if major == _LIST:
-        items: list[object] = []
+    def value(self, depth: int) -> object:
+        if depth < 0:
+            raise DataError("CBOR: nested too deeply")
+        if self.left == 0:
+            raise DataError(f"CBOR: more than {MAX_ITEMS} items")
+        self.left -= 1
+        if self.at < len(self.data) and self.data[self.at] in _SIMPLE:
+            self.at += 1
+            return _SIMPLE[self.data[self.at - 1]]
+        major, n = self._head()
+        if major == _UINT:
+            return n
+        if major == _NINT:
+            if n >= 1 << 63:
+                raise DataError("CBOR: number below -2^63")
+            return -1 - n
+        if major > _MAP:
+            raise DataError("CBOR: float, tag or unknown simple value")
+        # Each byte of a string, each item and each half of an entry takes at least one byte of what is left.
+        if n * (2 if major == _MAP else 1) > len(self.data) - self.at:
+            raise DataError("CBOR: cut short")
+        if major == _BYTES:
+            return self._take(n)
+        if major == _TEXT:
+            try:
+                return self._take(n).decode()
+            except UnicodeDecodeError:
+                raise DataError("CBOR: text is not UTF-8") from None
+        if major == _LIST:
+            return [self.value(depth - 1) for _ in range(n)]
+        return self._map(n, depth - 1)
+
+    def _head(self) -> tuple[int, int]:
+        """Return (major type, argument)."""
+        first = self._take(1)[0]
+        major, info = first >> 5, first & 31
+        if info < 24:
+            return major, info
+        if info > 27:
+            raise DataError("CBOR: indefinite or reserved length")
+        size = 1 << (info - 24)
+        n = int.from_bytes(self._take(size), "big")
+        if n < (24 if size == 1 else 1 << (4 * size)):
+            raise DataError("CBOR: not the shortest form")
+        return major, n
+
+    def _take(self, n: int) -> bytes:
+        if n > len(self.data) - self.at:
+            raise DataError("CBOR: cut short")
+        self.at += n
+        return bytes(self.data[self.at - n : self.at])
+
+    def _map(self, n: int, depth: int) -> dict[int | str | bytes, object]:
+        entries: dict[int | str | bytes, object] = {}
+        previous = b""
         for _ in range(n):
-            item, at = _read(data, at, depth - 1)
-            items.append(item)
-        return items, at
-    return _read_map(data, at, n, depth)
-
-
-def _read_map(data: bytes, at: int, n: int, depth: int) -> tuple[dict[int | str | bytes, object], int]:
-    entries: dict[int | str | bytes, object] = {}
-    previous = b""
-    for _ in range(n):
-        key, end = _read(data, at, 0)
-        if isinstance(key, bool) or not isinstance(key, (int, str, bytes)):
-            raise DataError("CBOR: a map key must be an integer, text or bytes")
-        encoded = bytes(data[at:end])
-        if encoded <= previous:
-            raise DataError("CBOR: map keys repeated or out of order")
-        previous = encoded
-        entries[key], at = _read(data, end, depth - 1)
-    return entries, at
+            start = self.at
+            key = self.value(0)
+            if isinstance(key, bool) or not isinstance(key, (int, str, bytes)):
+                raise DataError("CBOR: a map key must be an integer, text or bytes")
+            encoded = bytes(self.data[start : self.at])
+            if encoded <= previous:
+                raise DataError("CBOR: map keys repeated or out of order")
+            previous = encoded
+            entries[key] = self.value(depth)
+        return entries

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import cbor2
 import pytest
 from hypothesis import given
@@ -95,6 +97,22 @@ def test_loads_bounds_are_exact():
     cycle.append(cycle)
     with pytest.raises(DataError, match="deep"):
         cbor.dumps(cycle)
+
+
+def test_loads_many_small_items_cost_little_memory():
+    """An empty list is one byte on the wire and 64 in memory."""
+    n = (1 << 20) - 5
+    tracemalloc.start()
+    for item in (b"\x80", b"\xa0"):
+        with pytest.raises(DataError, match="items"):
+            cbor.loads(b"\x9a" + n.to_bytes(4, "big") + item * n)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 << 20
+    most = cbor.dumps([0] * (cbor.MAX_ITEMS - 1))
+    assert len(cbor.loads(most)) == cbor.MAX_ITEMS - 1
+    with pytest.raises(DataError, match="items"):
+        cbor.loads(cbor.dumps([0] * cbor.MAX_ITEMS))
 
 
 def test_dumps_example_of_the_design():
