@@ -37,7 +37,9 @@ def read_flat(path: Path, name: str, cls: type[T]) -> T:
     try:
         table: T = load_table(name, cls, tomllib.loads(text), path.parent)
         return table
-    except (tomllib.TOMLDecodeError, ConfigError) as error:
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 

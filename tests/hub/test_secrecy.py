@@ -130,7 +130,9 @@ def hidden_in(hubs: Pair, which: str, devices: list[SimDevice], *, with_seeds: b
     found = []
     for place, data in haystacks.items():
         for device in devices:
-            found += [(f"{place}: {name}", device.number) for name, t in traces_of(device).items() if t in data]
+            found += [
+                (f"{place}: {name}", device.number) for name, t in traces_of(device).items() if t in data
+            ]
         if with_seeds:
             found += [(f"{place}: seed", n) for n in seeds_in(data, devices)]
     # The search itself works: the hub's own key is there.
