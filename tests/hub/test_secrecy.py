@@ -39,7 +39,7 @@ def clear_payload(device: SimDevice) -> bytes:
 
 
 def uniform_bytes(payload: bytes, bits: int, length: int) -> bytes:
-    """The high 8 of M bits of each coordinate: uniform if the coordinates are; a small integer's are 0 or 255."""
+    """The high 8 of M bits of each coordinate: uniform if it is; those of a small integer are 0 or 255."""
     return (masks.unpack(payload, length, 16, bits) >> (bits - 8)).astype(np.uint8).tobytes()
 
 
