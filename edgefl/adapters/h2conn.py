@@ -28,6 +28,10 @@ READ_BYTES = 65536
 WINDOW = 1 << 20  # receive window of a stream and of the connection: 20 MB/s at a round trip of 50 ms
 
 
+class CertificateRefused(Refused):
+    """The peer's TLS alert says that it does not accept our certificate."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """One response: status, headers by lower-case name, body (empty if it went to a sink)."""
@@ -256,7 +260,7 @@ def network_error(error: BaseException, peer: str) -> EdgeflError:
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or str(error)).lower().replace("_", " ")
         if "alert" in reason and ("cert" in reason or "unknown ca" in reason or "access denied" in reason):
-            return Refused(f"{peer} refuses this certificate: {reason}", hint="enrol again")
+            return CertificateRefused(f"{peer} refuses this certificate: {reason}", hint="enrol again")
         return Unavailable(f"TLS with {peer} failed: {reason}")
     if isinstance(error, asyncio.TimeoutError):
         return Unavailable(f"{peer} does not answer")

@@ -37,7 +37,8 @@ class Installer:
         self.retry_at = 0.0
         self.failures = 0
         self.installed = 0
-        self._child: Child | None = None
+        self._child: Child | None = None  # from WriteSlot to the end of RunGate
+        self._timed_out = False
         self._begun = 0.0
 
     @property
@@ -190,7 +191,10 @@ class Installer:
         if told is not None and told["ok"]:
             return Done(Step.SLOT)
         if told is None:
-            return Failed(Step.SLOT, Failure.RELEASE, "building the model file crashed")
+            ending = await self._ending()
+            machine = ending in (gate.Ending.KILLED, gate.Ending.NO_SPACE)
+            kind = Failure.MACHINE if machine else Failure.RELEASE
+            return Failed(Step.SLOT, kind, f"building the model file {ending.value}")
         reason = f"the model file was not written: {told['reason']}"
         if not told["data"]:
             return Failed(Step.SLOT, Failure.MACHINE, reason)
@@ -199,18 +203,12 @@ class Installer:
 
     async def _gate(self, action: install.RunGate) -> install.Event:
         told = await self._message()
-        child, self._child = self._child, None
-        timed_out = child is not None and told is None and child.process.returncode is None
-        if child is None:
-            return Failed(Step.GATE, Failure.MACHINE, "the health gate did not start")
-        if timed_out:
-            await child.stop()
-        ending = gate.ending_of(await child.ended(), int(told.get("errno", 0)) if told else 0)
+        ending = await self._ending(int(told.get("errno", 0)) if told else 0)
         report = None
         if told is not None and told["ok"]:
             report = gate.GateReport(told["core"], told["interpreter"], told["outputs"], told["error"])
         probe = Probe.decode(self.context.layout.blob(action.release.body.probe.sha256).read_bytes())
-        verdict, reason = gate.judge(probe, gate.Ending.TIMED_OUT if timed_out else ending, report)
+        verdict, reason = gate.judge(probe, ending, report)
         self.context.journal.event("release.gate.verdict", verdict=verdict.value, reason=reason)
         if verdict is gate.Verdict.PASS:
             return Done(Step.GATE)
@@ -219,13 +217,23 @@ class Installer:
 
     async def _message(self) -> dict[str, Any] | None:
         """Return the child's next message; None if it crashed or takes too long."""
-        if self._child is None:
-            return None
+        assert self._child is not None
         try:
             seconds = self.context.config.model.gate_timeout_s
             return await asyncio.wait_for(self._child.message(), seconds)
         except asyncio.TimeoutError:
+            self._timed_out = True
             return None
+
+    async def _ending(self, error: int = 0) -> gate.Ending:
+        """Let the child end and return how it did."""
+        child, self._child = self._child, None
+        assert child is not None
+        if self._timed_out:
+            self._timed_out = False
+            await child.stop()
+            return gate.Ending.TIMED_OUT
+        return gate.ending_of(await child.ended(), error)
 
     def _job(self, action: install.WriteSlot) -> dict[str, object]:
         config, layout, blob = self.context.config, self.context.layout, action.download.blob

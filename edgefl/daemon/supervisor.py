@@ -17,6 +17,7 @@ from typing import Any
 
 import edgefl
 from edgefl.adapters.entropy import jitter
+from edgefl.adapters.h2conn import CertificateRefused
 from edgefl.adapters.http import HubRefused
 from edgefl.daemon import control
 from edgefl.daemon.context import Context, describe
@@ -119,7 +120,8 @@ class Supervisor:
 
     def _judge(self, error: EdgeflError) -> None:
         """Raise what no further try will change."""
-        if self.once or (isinstance(error, HubRefused) and error.code in FATAL):
+        revoked = isinstance(error, HubRefused) and error.code in FATAL
+        if self.once or revoked or isinstance(error, CertificateRefused):
             raise error
 
     def _once_done(self) -> bool:

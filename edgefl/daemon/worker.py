@@ -27,8 +27,8 @@ def main() -> int:
     sandboxed = bool(job["sandbox"]) and sandbox.deny_network()
     try:
         pipe.say({"ok": True, "sandbox": sandboxed, **train(job)})
-    except MemoryError:
-        what = f"training needs more than [worker] memory_mib = {job['memory_mib']}"
+    except (MemoryError, ImportError):  # a library that finds no room to load says ImportError
+        what = f"training did not get its memory or libraries ([worker] memory_mib = {job['memory_mib']})"
         pipe.say({"ok": False, "reason": what})
     except (EdgeflError, OSError) as error:
         pipe.say(pipe.failure(error))
