@@ -87,6 +87,11 @@ class Builder:
         """Scale of a tensor of the graph."""
         return np.float32(self._tensors[index].scale)
 
+    def ratio(self, a: int, b: int) -> float:
+        """Scale of tensor a over that of tensor b, in float32; inf where that overflows."""
+        with np.errstate(over="ignore"):
+            return float(self.scale(a) / self.scale(b))
+
     def zero(self, index: int) -> int:
         """Zero point of a tensor of the graph."""
         return self._tensors[index].zero
@@ -196,9 +201,12 @@ class Builder:
             raise refuse(op, f"sums {terms} products for one output, the limit is {MAX_TERMS}")
         if 255 * 128 * terms + int(np.abs(b.astype(np.int64)).max()) >= 1 << 31:
             raise refuse(op, "has a bias so large that its int32 sums could overflow")
-        scale = self.scale(x) * weights.scales / self.scale(y)
-        if not np.all(scale < 256):
-            raise refuse(op, "has s_x*s_w/s_y of 256 or more", "LiteRT refuses it too; convert it again")
+        with np.errstate(over="ignore"):
+            scale = self.scale(x) * weights.scales / self.scale(y)
+        if not np.all((scale > 0) & (scale < 256)):
+            raise refuse(
+                op, "has s_x*s_w/s_y of 0, or of 256 or more", "LiteRT refuses it too; convert it again"
+            )
         if q.ndim == 4 and op.name == "DEPTHWISE_CONV_2D":
             q = q[0]
         self._params.append(
@@ -233,8 +241,10 @@ class Builder:
             )
         if len(tensor.scales):
             # LiteRT's own check (GetQuantizedConvolutionMultipler): within 2 % of the output scale.
-            expected = self.scale(x) * self.raw_tensor(op, 1).scales
-            if not np.all(np.abs(expected - tensor.scales) <= np.float32(0.02) * self.scale(y)):
+            with np.errstate(over="ignore", invalid="ignore"):
+                off = np.abs(self.scale(x) * self.raw_tensor(op, 1).scales - tensor.scales)
+                close = off <= np.float32(0.02) * self.scale(y)
+            if not np.all(close):
                 raise refuse(op, "has a bias scale that is not s_x*s_w", "convert the model again")
         return b, tensor.offset
 

@@ -167,7 +167,10 @@ def _mean(b: Builder, op: RawOp) -> None:
         )
     if h * w > MAX_WINDOW:
         raise refuse(op, f"takes the mean of {h * w} values, the limit is {MAX_WINDOW}")
-    b.add(Node(Op.MEAN, (x,), b.output(op, (1, 1, c)), index=op.index))
+    y = b.output(op, (1, 1, c))
+    if not 2.0**-16 <= b.ratio(x, y) < 2.0**8:
+        raise refuse(op, "changes the scale by a factor outside 2^-16..2^8", "convert the model again")
+    b.add(Node(Op.MEAN, (x,), y, index=op.index))
 
 
 def _add(b: Builder, op: RawOp) -> None:
@@ -179,7 +182,7 @@ def _add(b: Builder, op: RawOp) -> None:
             op, f"adds shapes {list(b.shape(a))} and {list(b.shape(c))}", "edgefl adds equal shapes only"
         )
     y = b.output(op, b.shape(a))
-    ratios = [b.scale(a) / b.scale(y), b.scale(c) / b.scale(y)]
+    ratios = [b.ratio(a, y), b.ratio(c, y)]
     if not all(2.0**-10 <= r < 2.0**8 for r in ratios):
         raise refuse(
             op, "has an input scale outside 2^-10..2^8 of its output scale", "convert the model again"
@@ -239,7 +242,7 @@ def _quantize(b: Builder, op: RawOp) -> None:
     x = b.activation(op)
     y = b.output(op, b.shape(x))
     same = b.scale(x) == b.scale(y) and b.zero(x) == b.zero(y)
-    if not 2.0**-8 <= b.scale(x) / b.scale(y) <= 2.0**7:
+    if not 2.0**-8 <= b.ratio(x, y) <= 2.0**7:
         raise refuse(op, "changes the scale by a factor outside 2^-8..2^7", "convert the model again")
     b.add(Node(Op.COPY if same else Op.REQUANT, (x,), y, index=op.index))
 

@@ -194,6 +194,8 @@ def test_read_one_dense_loads() -> None:
         (dict(b=[1, 2, 3]), "3 biases for 2 outputs"),
         (dict(b=[1, 2**31 - 1]), "bias so large"),
         (dict(y_scale=1e-9), "256 or more"),
+        (dict(y_scale=1e-38, x_scale=1e30, w_scale=1e20, b_scale=None), "256 or more"),
+        (dict(x_scale=1e-38, w_scale=1e-38, b_scale=None), "of 0"),
         (dict(x_shape=(2, 3)), "batch 1"),
         (dict(x_shape=(1, 4)), "for 4 inputs"),
         (dict(y_shape=(1, 3)), "declares the result"),
@@ -290,3 +292,13 @@ def test_read_too_many_operands_are_refused() -> None:
     x, y = f.tensor((1, 3), scale=0.1), f.tensor((1, 3), scale=0.1)
     f.op("ADD", [x] * 300, [y])
     assert "limit is 256" in refusal(f.finish([x], [y]))
+
+
+@pytest.mark.parametrize("scales", [(3e38, 1e-38), (1e-38, 3e38), (1.0, 1e-6)])
+def test_read_mean_with_absurd_scales_is_refused(scales: tuple[float, float]) -> None:
+    """Found by fuzzing: the ratio overflowed to infinity, and infinity times zero reached the C core."""
+    f = FlatFile()
+    x, y = f.tensor((1, 4, 4, 2), scale=scales[0]), f.tensor((1, 2), scale=scales[1])
+    axes = f.tensor((2,), "int32", data=np.array([1, 2], np.int32))
+    f.op("MEAN", [x, axes], [y], KeepDims=False)
+    assert "outside 2^-16..2^8" in refusal(f.finish([x], [y]))
