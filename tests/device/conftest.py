@@ -32,14 +32,14 @@ def wait_for(what: Callable[[], object], seconds: float = 20.0) -> object:
 class Device:
     """A state folder, a configuration, and the processes that run on them."""
 
-    def __init__(self, folder: Path, **tables: dict):
+    def __init__(self, folder: Path, *, shape=(8, 8, 3), classes: int = 4, seed: int = 3, **tables: dict):
         self.folder = folder
         self.state = folder / "state"
         self.processes: list[subprocess.Popen] = []
         (folder / "data").mkdir(parents=True)
-        rng = np.random.default_rng(3)
-        x = rng.integers(-128, 128, (40, 8, 8, 3)).astype(np.int8)
-        np.savez(folder / "data" / "a.npz", x=x, y=rng.integers(0, 4, 40))
+        rng = np.random.default_rng(seed)
+        x = rng.integers(-128, 128, (40, *shape)).astype(np.int8)
+        np.savez(folder / "data" / "a.npz", x=x, y=rng.integers(0, classes, 40))
         self.configure(**tables)
 
     def configure(self, **tables: dict) -> None:
@@ -79,6 +79,13 @@ class Device:
         process.send_signal(signal.SIGTERM)
         return process.wait(20)
 
+    def end(self) -> None:
+        """Leave no process behind."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
     def log(self, event: str = "") -> list[dict]:
         """The events of this name so far."""
         try:
@@ -108,7 +115,4 @@ def device(hub, tmp_path) -> Iterator[Device]:
     device = Device(tmp_path / "device")
     device.command("enroll", hub.token())
     yield device
-    for process in device.processes:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    device.end()
