@@ -14,6 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgefl.cli.device import read_config
+from edgefl.daemon.enroll import enroll
+
 from .minihub import MiniHub
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +39,7 @@ class Device:
         self.folder = folder
         self.state = folder / "state"
         self.processes: list[subprocess.Popen] = []
+        self.starts = 0  # "started" events once the last daemon runs
         (folder / "data").mkdir(parents=True)
         rng = np.random.default_rng(seed)
         x = rng.integers(-128, 128, (40, *shape)).astype(np.int8)
@@ -66,16 +70,15 @@ class Device:
     def start(self, *options: str, env: dict | None = None) -> subprocess.Popen:
         """Start the daemon; its log goes to a file."""
         argv = [sys.executable, "-m", "edgefl", "run", *options, "--config", str(self.folder / "edgefl.toml")]
+        self.starts = len(self.log("daemon.run.started")) + 1
         log = open(self.folder / "log", "a")
         process = subprocess.Popen(argv, cwd=ROOT, stderr=log, env=env)
         self.processes.append(process)
         return process
 
     def stop(self, process: subprocess.Popen) -> int:
-        """Send TERM once the daemon has begun to listen for it."""
-        wait_for(
-            lambda: len(self.log("daemon.run.started")) == len(self.processes) or process.poll() is not None
-        )
+        """Send TERM once the daemon that was started last has begun to listen for it."""
+        wait_for(lambda: len(self.log("daemon.run.started")) >= self.starts or process.poll() is not None)
         process.send_signal(signal.SIGTERM)
         return process.wait(20)
 
@@ -113,6 +116,6 @@ def hub(tmp_path) -> Iterator[MiniHub]:
 def device(hub, tmp_path) -> Iterator[Device]:
     """An enrolled device."""
     device = Device(tmp_path / "device")
-    device.command("enroll", hub.token())
+    enroll(read_config(device.folder / "edgefl.toml"), hub.token())  # test_enroll.py uses the command
     yield device
     device.end()

@@ -35,7 +35,7 @@ from edgefl.wire.report import split
 
 from .fakehub import Authority, FakeHub
 
-HELD_S = 0.4  # how long a poll waits for news
+HELD_S = 0.2  # how long a poll waits for news
 
 Answer = tuple[int, dict, bytes]
 
@@ -61,6 +61,7 @@ class MiniHub:
         self.polls: list[m.Poll] = []
         self.requests: list[str] = []
         self.faults: dict[str, Callable[[], Answer | None]] = {}
+        self.script: Callable[[m.Poll], None] | None = None  # looks at each poll
         self.news = threading.Condition()
         self.numbers = 0
         self.model = small_cnn(0)
@@ -246,6 +247,8 @@ class MiniHub:
     def poll(self, poll: m.Poll) -> Answer:
         assert not self.polls or poll.n > self.polls[-1].n, "poll numbers must increase"
         self.polls.append(poll)
+        if self.script:
+            self.script(poll)
         until = time.monotonic() + HELD_S
         while True:
             answer = self.what_is_new(poll)
