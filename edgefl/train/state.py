@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edgefl.errors import ModelError
 from edgefl.model.graph import Graph, Node, Op
 from edgefl.model.plan import frozen_state
 from edgefl.model.vector import Segment, vector_size
@@ -99,6 +100,12 @@ def training_state(
                 state.rb = np.zeros(segment.size, np.int8)
     for index in {segment.param for segment in segments}:
         state, node, param = states[index], nodes[index], graph.params[index]
+        if state.train_w and _pixels(graph, node) > TERMS_MAX:
+            raise ModelError(
+                f"operator {node.index}: its output has {_pixels(graph, node)} pixels, weights train on at "
+                f"most {TERMS_MAX}",
+                hint="train later layers only",
+            )
         state.dead = dead_channels(param.q, param.scales, last_axis=node.kind is Op.DWCONV2D)
         if not residuals:
             state.keys = np.zeros(64, np.uint8)

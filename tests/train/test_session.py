@@ -154,6 +154,30 @@ def test_micro_batches_of_one_step_share_it(graph: Graph) -> None:
     assert report.steps == 2 and all(layer.steps == 2 for layer in report.layers)
 
 
+def test_sums_of_more_than_65536_pixels_equal_the_oracle() -> None:
+    """Five maps of 128x128: the int32 sums of the gradient are chunked and joined in int64."""
+    from oracle.step import Oracle
+
+    net = Net((1, 128, 128, 1), np.random.default_rng(1))
+    net.conv(2).depthwise(stride=(2, 2)).mean().dense(3).softmax()
+    graph = read_model(net.build())
+    data = samples(graph, 10, classes=3)
+    for micro in (5, 4):
+        session = Session(graph, layers="all", lr=0.1, batch_size=5, micro_batch=micro, seed=2)
+        session.fit(data)
+        state = Oracle(graph, "all", lr=0.1, seed=2).fit(data.x, data.y, epochs=1, batch=5, micro_batch=micro)
+        assert session.trained_sha256() == state.sha256()
+
+
+def test_map_beyond_65536_pixels_trains_later_layers_only() -> None:
+    net = Net((1, 300, 300, 1), np.random.default_rng(1))
+    net.conv(1).depthwise(stride=(4, 4)).mean().dense(3).softmax()
+    graph = read_model(net.build())
+    with pytest.raises(ModelError, match="90000 pixels"):
+        Session(graph, layers="all")
+    assert Session(graph, layers="head", batch_size=4).fit(samples(graph, 4, classes=3)).steps == 1
+
+
 def test_rounds_and_seeds_give_other_residuals(graph: Graph) -> None:
     hashes = {Session(graph, seed=s, round=r).trained_sha256() for s in (0, 1) for r in (0, 1)}
     assert len(hashes) == 4
