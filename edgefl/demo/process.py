@@ -3,13 +3,12 @@
 
 In: command lines.  Out: running processes; the last lines of the log of one that died.  Every child leads a
 process group of its own, so that Ctrl-C reaches the demo alone and its clean-up reaches the workers too; if
-the demo itself is killed, the kernel ends its children.
+the demo itself is killed, the kernel ends its children (child.py).
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -26,32 +25,25 @@ from edgefl.errors import TemporaryFailure
 STOP_S = 8.0  # from TERM to KILL
 LOOK_S = 0.05
 TAIL_LINES = 8
-PR_SET_PDEATHSIG = 1
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _end_with_parent() -> None:
-    """Ask the kernel to end this process when the demo ends in whatever way."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+CHILD = "edgefl.demo.child"
 
 
 class Process:
     """One child; stdout and stderr go to files."""
 
     def __init__(self, name: str, module: str, args: Sequence[str | Path], log: Path) -> None:
-        """Start `python -m module args`."""
+        """Start `python -m module args` through child.py."""
         self.name = name
         self.log = log
         self.out = log.with_suffix(".out")
         with open(self.out, "ab") as out, open(log, "ab") as err:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", module, *map(str, args)],
+                [sys.executable, "-m", CHILD, module, *map(str, args)],
+                env={**os.environ, "EDGEFL_DEMO_PARENT": str(os.getpid())},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
             )
 
     @property

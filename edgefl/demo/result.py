@@ -2,8 +2,8 @@
 """What the demo found out, as one object: the source of both the table and `--json`.
 
 In: marks before and after, the hub's list of rounds, the devices' journals.  Out: `Result`, whose figures
-have one origin each.  Times are medians over rounds, bytes are of the last round, memory is the worst worker and
-the median supervisor.  Invariant: nothing is estimated; what was not measured is None.
+have one origin each.  Times are medians over rounds, bytes are of the last round, memory is the worst worker
+and the median supervisor.  Invariant: nothing is estimated; what was not measured is None.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ def remarks(result: Result) -> list[str]:
         lines.append(
             "[bold red]This run did not learn as it should:[/] "
             f"own tails {j['after'] - j['before']:+.1f} points (expected at least {MIN_GAIN_OWN:+.0f}), "
-            f"unseen patients {j['after_unseen'] - j['before_unseen']:+.1f} (at least {MIN_GAIN_UNSEEN:+.0f})."
+            f"unseen {j['after_unseen'] - j['before_unseen']:+.1f} (at least {MIN_GAIN_UNSEEN:+.0f})."
         )
         if result.devices < 8 or len(result.done) < 15:
             lines.append("Fewer than 8 devices or 15 rounds give less: these figures are promised for both.")
