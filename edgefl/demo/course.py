@@ -71,13 +71,12 @@ def run(options: Options, tell: Audience) -> Result:
         fleet.enroll()
         tell.step("starting the devices; each installs the first signed release")
         fleet.start_devices()
-        meters = Watch(fleet, options.rounds, exam, tell)
-        meters.follow_rounds()
+        watch = Watch(fleet, options.rounds, exam, tell)
+        watch.follow_rounds()
         tell.step("measuring")
-        after = exam.mark(fleet.devices[0].model)
+        figures = watch.figures()
         rounds = fleet.ask_hub("rounds")
-        newest = fleet.ask_hub("releases")[-1]["file"]
-        figures = meters.figures(str(newest))
+        after = exam.mark(fleet.devices[0].model)
         tell.step("stopping")
     seconds = time.monotonic() - begun
     return Result(options.devices, options.seed, str(options.folder), seconds, before, after, rounds, figures)
@@ -124,13 +123,14 @@ class Watch:
         if not published:
             raise TemporaryFailure(f"no round gave a model: {command.last_words()}")
 
-    def figures(self, newest: str) -> Meters:
-        """Measure, once the fleet is idle again; `newest` is the newest model's SHA-256."""
+    def figures(self) -> Meters:
+        """Measure, once the fleet is idle again."""
         time.sleep(SETTLE_S)
         self._read_journals()
         self._fleet.require_alive()
         sent = self._events.get("round.report.sent", {})
         supervisors = [d.process.pid for d in self._fleet.devices if d.process is not None]
+        newest = str(self._fleet.ask_hub("releases")[-1]["file"])
         return Meters(
             payload_bytes=sent.get("payload_bytes"),
             header_bytes=sent.get("header_bytes"),

@@ -2,8 +2,8 @@
 """Child processes of the demo: started with a log file each, watched, and never left behind.
 
 In: command lines.  Out: running processes; the last lines of the log of one that died.  Every child leads a
-process group of its own, so that Ctrl-C reaches the demo alone and its clean-up reaches the workers too; if
-the demo itself is killed, the kernel ends its children (child.py).
+session of its own, so that Ctrl-C reaches the demo alone, which then stops them in order (workers end with
+their supervisor); if the demo itself is killed, the kernel ends its children (child.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edgefl.errors import TemporaryFailure
 
 STOP_S = 8.0  # from TERM to KILL
 LOOK_S = 0.05
-TAIL_LINES = 8
+TAIL_LINES = 4
 CHILD = "edgefl.demo.child"
 
 
@@ -69,7 +69,7 @@ class Process:
     def last_words(self) -> str:
         """Return the last lines of its log on one line, and where all of it is."""
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        return f"{' | '.join(lines[-TAIL_LINES:]) or 'no log'}; all of it in {self.log}"
+        return f"{' | '.join(map(_plain, lines[-TAIL_LINES:])) or 'no log'}; all of it in {self.log}"
 
     def terminate(self) -> None:
         """Ask it to stop."""
@@ -81,6 +81,15 @@ class Process:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         self._child.wait()
+
+
+def _plain(line: str) -> str:
+    """Return a line of a log for people: the event and its reason, if it is JSON."""
+    try:
+        event = json.loads(line)
+        return ": ".join(str(event[key]) for key in ("event", "reason") if key in event) or line
+    except (ValueError, TypeError):
+        return line
 
 
 class Processes:

@@ -56,8 +56,8 @@ class Stage:
 
     def step(self, text: str) -> None:
         """Show a new stage."""
-        self._console.print(f"[dim]·[/] {text}", highlight=False)
-        self._progress.update(self._task, description=text)
+        self._console.print(f"[dim]·[/] {text}", highlight=False, soft_wrap=True)
+        self._progress.update(self._task, description="")
 
     def phase(self, number: int, text: str) -> None:
         """Show where the round is, on a terminal."""
