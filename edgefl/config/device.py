@@ -94,7 +94,7 @@ class Worker:
     command: tuple[str, ...] = setting(
         (), "interpreter and its options for child processes; empty: this Python"
     )
-    memory_mib: int = setting(1024, "address space of the worker", low=64, high=1 << 20)
+    memory_mib: int = setting(1024, "address space of the worker", low=256, high=1 << 20)
     nice: int = setting(10, "priority, 19 is the lowest", low=0, high=19)
     cpus: tuple[int, ...] = setting((), "CPU numbers that it may use; empty: all", low=0, high=4095)
     timeout_s: int = setting(3600, "a worker that takes longer is killed", low=1, high=604800)
