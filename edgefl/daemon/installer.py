@@ -17,6 +17,7 @@ from edgefl.adapters.entropy import jitter
 from edgefl.adapters.files import hash_of, linked, relink, remove_others
 from edgefl.daemon.child import Child
 from edgefl.daemon.context import Context
+from edgefl.daemon.journal import one_line
 from edgefl.errors import DataError, EdgeflError
 from edgefl.ota import gate, install, release
 from edgefl.ota.install import Done, Failed, Failure, Step
@@ -110,11 +111,22 @@ class Installer:
             while events:
                 self.state, actions = install.step(self.state, events.pop(0))
                 for action in actions:
-                    happened = await self._perform(action)
+                    happened = await self._attempt(action)
                     if happened is not None:
                         events.append(happened)
+                    if isinstance(happened, Failed):
+                        break
         finally:
             await self.stop()
+
+    async def _attempt(self, action: install.Action) -> install.Event | None:
+        """Perform an action; no room, no such command and the like fail the step that is being taken."""
+        try:
+            return await self._perform(action)
+        except (EdgeflError, OSError) as error:
+            if self.state.step is Step.IDLE:
+                raise
+            return Failed(self.state.step, Failure.MACHINE, one_line(str(error)))
 
     async def _perform(self, action: install.Action) -> install.Event | None:
         store, layout = self.context.store, self.context.layout

@@ -51,6 +51,10 @@ EVENTS: dict[str, tuple[int, str, str]] = {
 }
 
 
+# Events whose text may name files or ranges of the data: heartbeats carry their name only.
+PRIVATE = {"round.train.failed"}
+
+
 class Journal:
     """Writes events at or above a level."""
 
@@ -60,14 +64,14 @@ class Journal:
         self.threshold = LEVELS[level]
         self.now = now
         self.stream = stream or sys.stderr
-        self.last_failure = ""
+        self.last_failure = ""  # what heartbeats tell the hub
 
     def event(self, name: str, **fields: str | int | float | bool) -> None:
         """Write one event."""
         number, level, text = EVENTS[name]
         line = one_line(text.format_map(fields))
         if LEVELS[level] >= LEVELS["warning"]:
-            self.last_failure = line
+            self.last_failure = name if name in PRIVATE else line
         if LEVELS[level] < self.threshold:
             return
         now = self.now()

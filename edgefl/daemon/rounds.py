@@ -20,7 +20,7 @@ from edgefl.adapters.http import HubRefused
 from edgefl.daemon.child import Child
 from edgefl.daemon.context import Context
 from edgefl.daemon.journal import one_line
-from edgefl.errors import DataError, EdgeflError, Refused
+from edgefl.errors import DataError, EdgeflError, Refused, StorageError
 from edgefl.ota.release import KIND as RELEASE
 from edgefl.round import machine, pipeline
 from edgefl.round.machine import Outcome, Record
@@ -74,9 +74,27 @@ class Rounds:
         await self._handle(machine.Started(record, late, spooled))
 
     async def run(self) -> None:
-        """Handle events until cancelled."""
+        """Handle events until cancelled; when the disk is full, begin again from what it holds."""
         while True:
-            await self._handle(await self._events.get())
+            event = await self._events.get()
+            try:
+                await self._handle(event)
+            except StorageError as error:
+                await self._begin_again(error)
+
+    async def _begin_again(self, error: EdgeflError) -> None:
+        """Wait until the database can be written, then go on as after a restart."""
+        t = self.context.config.transport
+        pause = t.backoff_min_s
+        while True:
+            self.context.journal.event("daemon.work.failed", reason=str(error), retry_s=round(pause, 1))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, t.backoff_max_s)
+            self._events = asyncio.Queue()
+            try:
+                return await self.start()
+            except StorageError as again:
+                error = again
 
     async def stop(self) -> None:
         """Abandon what is in work; the next start goes on with it."""
@@ -145,8 +163,13 @@ class Rounds:
     async def _handle(self, event: machine.Event) -> None:
         async with self._turn:
             self.state, actions = machine.step(self.state, event)
-            for action in actions:
-                await self._perform(action)
+            try:
+                for action in actions:
+                    await self._perform(action)
+            except StorageError:
+                await self._halt()
+                self.state = machine.State()  # the database's rows are what counts
+                raise
 
     async def _perform(self, action: machine.Action) -> None:
         store = self.context.store
@@ -190,7 +213,9 @@ class Rounds:
             told = {"ok": False, "reason": str(error) or "the worker took too long"}
         if not told["ok"]:
             context.journal.event("round.train.failed", round=name, reason=told["reason"])
-            self._put(machine.WorkerFailed(record.round, record.attempt, told["reason"]))
+            # Names of files and ranges of labels are for this device's own log, not for the hub.
+            reason = "the samples here cannot be used" if told.get("data") else told["reason"]
+            self._put(machine.WorkerFailed(record.round, record.attempt, reason))
             return
         if not told["sandbox"] and context.config.worker.sandbox:
             context.journal.event("worker.sandbox.absent")

@@ -29,6 +29,7 @@ from edgefl.wire.messages import Poll, PollAnswer
 
 FATAL = ("device.revoked", "device.unknown")
 WATCHDOG_S = 20
+QUICK_S, MAX_QUICK = 0.1, 5  # so many turns in a row may take less than this
 
 
 class Supervisor:
@@ -42,6 +43,8 @@ class Supervisor:
         self.rounds = Rounds(context)
         self.linked = False
         self._poll_number = 0
+        self._turned = 0.0
+        self._quick = 0
         self._stop = asyncio.Event()
         self._wake = asyncio.Event()
         context.wake = self._wake.set
@@ -107,6 +110,7 @@ class Supervisor:
         while not (self.once and self._once_done()):
             try:
                 await self._turn()
+                await self._pace(first)
                 pause = first
             except EdgeflError as error:
                 self._judge(error)
@@ -148,6 +152,14 @@ class Supervisor:
             await self.installer.offer(answer.release)
         if answer.round is not None:
             await self.rounds.offer(answer.round)
+
+    async def _pace(self, pause: float) -> None:
+        """Slow down for a hub that answers at once again and again: news takes longer than that to handle."""
+        now = self.context.clock.monotonic()
+        self._quick = self._quick + 1 if now - self._turned < QUICK_S else 0
+        if self._quick > MAX_QUICK:
+            await asyncio.sleep(pause)
+        self._turned = self.context.clock.monotonic()
 
     async def _poll(self) -> PollAnswer | None:
         """Return the news; None if something changed here meanwhile, which makes the poll out of date."""

@@ -67,12 +67,14 @@ class Device:
         assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
         return done.stderr if code else done.stdout
 
-    def start(self, *options: str, env: dict | None = None) -> subprocess.Popen:
+    def start(self, *options: str, argv: list[str] | None = None) -> subprocess.Popen:
         """Start the daemon; its log goes to a file."""
-        argv = [sys.executable, "-m", "edgefl", "run", *options, "--config", str(self.folder / "edgefl.toml")]
+        if argv is None:
+            argv = [sys.executable, "-m", "edgefl", "run", *options]
+            argv += ["--config", str(self.folder / "edgefl.toml")]
         self.starts = len(self.log("daemon.run.started")) + 1
         log = open(self.folder / "log", "a")
-        process = subprocess.Popen(argv, cwd=ROOT, stderr=log, env=env)
+        process = subprocess.Popen(argv, cwd=ROOT, stderr=log)
         self.processes.append(process)
         return process
 

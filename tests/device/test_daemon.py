@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
+import time
 from hashlib import sha256
 
 import pytest
@@ -173,7 +175,10 @@ def test_missing_data_fails_the_round_and_the_daemon_goes_on(hub, device):
     saved = file.read_bytes()
     file.write_bytes(b"not an archive")
     hub.invite()
-    wait_for(lambda: any("a.npz" in reason for _, reason in hub.declined))
+    wait_for(lambda: hub.declined)
+    assert hub.declined[0][1] == "the samples here cannot be used"  # which file is nobody else's business
+    assert "a.npz" in device.log("round.train.failed")[0]["reason"]
+    wait_for(lambda: hub.polls[-1].event == "round.train.failed")
     file.write_bytes(saved)
     hub.invite()
     wait_for(lambda: hub.reports)
@@ -375,7 +380,7 @@ def test_disk_full_while_installing_keeps_the_old_model(hub, device):
     installed(device, good)
     assert device.stop(process) == 0
     big = small_cnn(5)
-    limit = f'ulimit -f {len(big) // 1024 - 1}; exec {json.dumps(os.sys.executable)} "$@"'
+    limit = f'ulimit -f {len(big) // 1024 - 1}; exec {json.dumps(sys.executable)} "$@"'
     device.configure(worker={"command": ["/bin/sh", "-c", limit, "sh"]})
     process = device.start()
     hub.publish(big)
@@ -385,4 +390,53 @@ def test_disk_full_while_installing_keeps_the_old_model(hub, device):
     device.configure()
     process = device.start()
     installed(device, big)
+    assert device.stop(process) == 0
+
+
+def test_full_disk_stops_nothing_but_the_work(hub, device):
+    """A limit on the size of files: the database cannot grow; the daemon waits, and goes on later."""
+    limit = f'ulimit -f 56; exec {json.dumps(sys.executable)} "$@"'
+    argv = [
+        "/bin/sh",
+        "-c",
+        limit,
+        "sh",
+        "-m",
+        "edgefl",
+        "run",
+        "--config",
+        str(device.folder / "edgefl.toml"),
+    ]
+    process = device.start(argv=argv)
+    first = hub.model
+    models = [nudged(first, i) for i in range(1, 8)]
+    last = sha256(models[-1]).digest()
+
+    def script(poll):
+        if poll.model == sha256(hub.model).digest() and models:
+            hub.publish(models.pop(0))
+
+    hub.script = script
+    wait_for(lambda: device.log("daemon.work.failed") or device.log("release.install.failed"))
+    active = device.active()
+    assert sha256((device.state / "current").read_bytes()).hexdigest() == active
+    polls = len(hub.polls)
+    wait_for(lambda: len(hub.polls) > polls)
+    assert device.stop(process) == 0
+    process = device.start()
+    wait_for(lambda: hub.polls[-1].model == last)
+    hub.invite()
+    wait_for(lambda: hub.reports)
+    assert device.stop(process) == 0
+
+
+def test_hub_that_answers_at_once_is_not_hammered(hub, device):
+    process = device.start()
+    installed(device, hub.model)
+    from .minihub import NOTHING
+
+    hub.faults["/v1/poll"] = lambda: (200, {}, NOTHING.encode())
+    begun = len(hub.requests)
+    time.sleep(1.0)
+    assert len(hub.requests) - begun < 30
     assert device.stop(process) == 0
