@@ -9,37 +9,23 @@ memory only, drawn for one training and erased once the header is committed.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Collection, Coroutine
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgefl.adapters.entropy import jitter
 from edgefl.adapters.files import prune_samples, remove_others, sync_folder
 from edgefl.adapters.http import HubRefused
-from edgefl.daemon.child import Child
 from edgefl.daemon.context import Context
 from edgefl.daemon.journal import one_line
+from edgefl.daemon.training import Base, active_base, train
 from edgefl.errors import DataError, EdgeflError, Refused, StorageError
-from edgefl.ota.release import KIND as RELEASE
 from edgefl.round import machine, pipeline
 from edgefl.round.machine import Outcome, Record
 from edgefl.round.policy import Situation, check_manifest, open_manifest
 from edgefl.secagg.secret import Secret
 from edgefl.types import MaskedUpdate
-from edgefl.wire.envelope import open_envelope
-from edgefl.wire.keys import blake2b, key_id
-from edgefl.wire.messages import Manifest, Release
-
-CHILD = "edgefl.daemon.worker"
-
-
-@dataclass(frozen=True)
-class Base:
-    """The active Release, which a round trains."""
-
-    name: bytes
-    body: Release
+from edgefl.wire.keys import blake2b
+from edgefl.wire.messages import Manifest
 
 
 class Rounds:
@@ -53,7 +39,6 @@ class Rounds:
         self._events: asyncio.Queue[machine.Event] = asyncio.Queue()
         self._turn = asyncio.Lock()
         self._seed: Secret | None = None
-        self._child: Child | None = None
         self._work: asyncio.Task[None] | None = None  # training or sending
         self._timer: asyncio.TimerHandle | None = None
         self._asides: set[asyncio.Task[None]] = set()  # declines under way
@@ -114,7 +99,7 @@ class Rounds:
         seen = self.context.store.round_seen(manifest.round)
         try:
             if self.in_work is None and not seen:
-                base = self._base()
+                base = active_base(self.context)
                 check_manifest(envelope, self._situation(base), self.context.config.policy)
                 await self._handle(machine.Offered(Record(manifest.round, base.name, 0, envelope), seen))
         except (Refused, DataError) as error:
@@ -129,15 +114,6 @@ class Rounds:
 
     def _put(self, event: machine.Event) -> None:
         self._events.put_nowait(event)
-
-    def _base(self) -> Base:
-        found = self.context.store.active_release()
-        if found is None:
-            raise Refused("no model is installed yet")
-        publisher = self.context.fleet.publisher
-        return Base(
-            found[0], Release.decode(open_envelope(found[1], RELEASE, {key_id(publisher): publisher}))
-        )
 
     def _situation(self, base: Base) -> Situation:
         store = self.context.store
@@ -202,73 +178,10 @@ class Rounds:
             await self._finish(action)
 
     async def _train(self, record: Record, seed: Secret) -> None:
-        """Run the worker to its end; then Masked or WorkerFailed."""
-        context, begun, name = self.context, self.context.clock.monotonic(), record.round.hex()
-        context.journal.event("round.train.begun", round=name, attempt=record.attempt)
         try:
-            job = self._job(record, seed)
-            limit = min(context.config.worker.timeout_s, self._seconds_left(record))
-            told = await asyncio.wait_for(self._run_worker(job), max(limit, 0.1))
-        except (EdgeflError, asyncio.TimeoutError) as error:
-            told = {"ok": False, "reason": str(error) or "the worker took too long"}
-        if not told["ok"]:
-            context.journal.event("round.train.failed", round=name, reason=told["reason"])
-            # Names of files and ranges of labels are for this device's own log, not for the hub.
-            reason = "the samples here cannot be used" if told.get("data") else told["reason"]
-            self._put(machine.WorkerFailed(record.round, record.attempt, reason))
-            return
-        if not told["sandbox"] and context.config.worker.sandbox:
-            context.journal.event("worker.sandbox.absent")
-        spent = int(1000 * (context.clock.monotonic() - begun))
-        self._learn(spent, told["samples"])
-        context.journal.event(
-            "round.train.done",
-            round=name,
-            samples=told["samples"],
-            ms=spent,
-            train_ms=told["train_ms"],
-            peak_rss_bytes=told["peak_rss"],
-        )
-        self._put(machine.Masked(record.round, record.attempt))
-
-    async def _run_worker(self, job: dict[str, object]) -> dict[str, Any]:
-        config = self.context.config
-        self._child = child = await Child.start(
-            config.worker.command, CHILD, job, debug=config.log.level == "debug"
-        )
-        try:
-            told = await child.message()
-            if told is None:
-                code = await child.ended()
-                how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-                return {"ok": False, "reason": f"the worker {how}"}
-            return told
-        finally:
-            await child.stop()
-
-    def _job(self, record: Record, seed: Secret) -> dict[str, object]:
-        context = self.context
-        config, base = context.config, self._base()
-        manifest, h = self._open(record)
-        terms = pipeline.terms_of(manifest, h, base.body.task)
-        data = config.data
-        return {
-            "parent": os.getpid(),
-            "memory_mib": config.worker.memory_mib,
-            "nice": config.worker.nice,
-            "cpus": list(config.worker.cpus),
-            "sandbox": config.worker.sandbox,
-            "terms": asdict(terms),
-            "key": pipeline.key_of(seed, context.fleet.device, manifest, h),
-            "model": str(context.layout.slot(manifest.model)),
-            "sha256": manifest.model,
-            "spool": str(context.layout.masked(record.round, record.attempt)),
-            "folder": str(data.folder) if data.folder else "",
-            "source": data.source,
-            "own": str(context.layout.samples) if data.retain_mib else "",
-            "min_samples": data.min_samples,
-            "max_samples": data.max_samples,
-        }
+            self._put(await train(self.context, record, *self._open(record), seed))
+        except StorageError as error:  # what the worker told could not be kept
+            self._put(machine.WorkerFailed(record.round, record.attempt, one_line(str(error))))
 
     def _seal(self, record: Record) -> machine.Event:
         """Check the spooled file, make it durable and build the header."""
@@ -344,9 +257,6 @@ class Rounds:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        if self._child is not None:
-            await self._child.stop()
-            self._child = None
 
     def _watch(self, record: Record) -> None:
         """Set the alarm for the round's deadline."""
@@ -367,13 +277,6 @@ class Rounds:
         task = asyncio.create_task(work)
         self._asides.add(task)
         task.add_done_callback(self._asides.discard)
-
-    def _learn(self, spent_ms: int, samples: int) -> None:
-        """Keep what one round takes here; small changes are not worth a write."""
-        store = self.context.store
-        old = store.meta("estimate_ms")
-        estimate = spent_ms if abs(spent_ms - old) * 4 > old else old
-        store.set_meta(estimate_ms=estimate, samples=samples)
 
     def _keep_samples_bounded(self) -> None:
         data, layout = self.context.config.data, self.context.layout
