@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * ChaCha20 with one block in each vector lane; included by exactly one csrc/arch/chacha20_<isa>.c, which
- * defines vec, LANES          a vector of LANES uint32 v_set1, v_iota      broadcast, {0, 1, 2, ...} v_add,
- * v_xor        lane-wise v_rotl16/12/8/7     lane-wise rotations v_store(out, x)     transposes x [16]
- * (vector i = word i of each block) to LANES * 64 bytes Invariant: the bytes of efl_chacha20_blocks_ref; no
- * branch or address depends on the state.
+ * defines
+ * - vec, LANES: a vector of LANES uint32
+ * - v_set1, v_iota: broadcast; {0, 1, 2, ...}
+ * - v_add, v_xor: lane-wise
+ * - v_rotl16, v_rotl12, v_rotl8, v_rotl7: lane-wise rotations
+ * - v_store(out, x): transposes x [16] (vector i = word i of each block) to LANES * 64 bytes
+ * Invariant: the bytes of efl_chacha20_blocks_ref; no branch or address depends on the state.
  */
 #define V_QUARTER_ROUND(a, b, c, d)                                                                          \
     do {                                                                                                     \

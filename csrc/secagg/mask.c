@@ -2,9 +2,10 @@
  *
  * Mask expansion: ring += or -= the key streams of any number of seeds, mod 2^W.
  * Each seed is one ChaCha20 stream (nonce 0, counter 0) over the whole vector, read as little-endian W-bit
- * words. In: ring [n_ring], seeds, signs -> out: ring.  Refuses W outside {16, 32} and signs outside {-1,
- * +1}. Invariant: time depends on n_ring, n_seeds and signs, never on seeds or ring.  Source:
- * secure-aggregation design, 1.4.
+ * words. In: ring [n_ring], seeds, signs -> out: ring.
+ * Refuses W outside {16, 32} and signs outside {-1, +1}.
+ * Invariant: time depends on n_ring, n_seeds and signs, never on seeds or ring.
+ * Source: secure-aggregation design, 1.4.
  */
 #include <string.h>
 
@@ -62,8 +63,9 @@ efl_status efl_mask_expand(void *ring, const int8_t *signs, size_t n_ring, size_
     for (size_t at = 0; at < n_ring; at += block_words) {
         const size_t n = n_ring - at < block_words ? n_ring - at : block_words;
         const size_t n_blocks = (n * width / 8 + EFL_CHACHA20_BLOCK_BYTES - 1) / EFL_CHACHA20_BLOCK_BYTES;
-        /* 2^28 words of 4 bytes are 2^24 blocks: the counter cannot wrap. */
-        const uint32_t counter = (uint32_t)(at * width / 8 / EFL_CHACHA20_BLOCK_BYTES);
+        /* 2^28 words of 4 bytes are 2^24 blocks: the counter cannot wrap. Divide first: at * width does not
+         * fit a size_t of 32 bits, and the stream would start again. */
+        const uint32_t counter = (uint32_t)(at / (EFL_CHACHA20_BLOCK_BYTES * 8 / width));
         for (size_t s = 0; s < n_seeds; s++) {
             efl_chacha20_init(state, seeds + 32 * s, nonce, counter);
             efl_kernels()->chacha20_blocks(stream.bytes, state, n_blocks);
