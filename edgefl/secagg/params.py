@@ -2,7 +2,7 @@
 """Numbers of a round that follow from the manifest's few free ones; hub and device compute them alike.
 
 In: W, b, n_max, d, S, all attacker-controlled.  Out: M, canary count, L, payload length, D^2.  Refuses
-numbers outside the limits below.  Exact integer arithmetic.
+numbers outside the limits of wire/messages.py.  Exact integer arithmetic.
 Invariant: a sum of n_max vectors never wraps 2^M.
 Source: secure-aggregation design, sections 1.3, 2 and 4.
 """
@@ -13,13 +13,7 @@ from dataclasses import dataclass
 from math import isqrt
 
 from edgefl.errors import DataError
-from edgefl.wire.messages import Manifest
-
-N_MAX_LIMIT = 1 << 16
-DIM_LIMIT = 1 << 27  # with canaries below the C core's 2^28
-VALUE_BITS_LIMIT = 24
-SCALE_LIMIT = 1 << 20
-CANARY_BITS = 64  # canaries together hold at least that many bits
+from edgefl.wire.messages import CANARY_BITS, MAX_DEVICES, MAX_DIM, MAX_SCALE, MAX_VALUE_BITS, Manifest
 
 
 @dataclass(frozen=True)
@@ -62,9 +56,9 @@ def ring_params(width: int, value_bits: int, n_max: int, dim: int) -> RingParams
     """
     if width not in (16, 32):
         raise DataError(f"ring width must be 16 or 32, the manifest says {str(width)[:32]}")
-    require("bits of a coordinate", value_bits, 2, VALUE_BITS_LIMIT)
-    require("largest number of devices", n_max, 1, N_MAX_LIMIT)
-    require("number of coordinates", dim, 1, DIM_LIMIT)
+    require("bits of a coordinate", value_bits, 2, MAX_VALUE_BITS)
+    require("largest number of devices", n_max, 1, MAX_DEVICES)
+    require("number of coordinates", dim, 1, MAX_DIM)
     bits = value_bits + (n_max - 1).bit_length()
     if bits > width:
         raise DataError(f"{n_max} devices of {value_bits} bits need {bits} bits; the ring has {width}")
@@ -72,13 +66,9 @@ def ring_params(width: int, value_bits: int, n_max: int, dim: int) -> RingParams
 
 
 def round_params(manifest: Manifest) -> RingParams:
-    """Compute the shape from a manifest's free numbers and compare it with what the manifest says."""
-    p = ring_params(manifest.width, manifest.value_bits, manifest.n_max, manifest.dim)
-    if (p.bits, p.length) != (manifest.bits, manifest.length):
-        raise DataError(
-            f"the manifest says M {manifest.bits}, L {manifest.length}; {p.bits}, {p.length} follow"
-        )
-    return p
+    """Return the shape that a manifest states; a Manifest holds only numbers that follow from each other."""
+    n_canaries = manifest.length - manifest.dim
+    return RingParams(manifest.width, manifest.bits, manifest.dim, n_canaries)
 
 
 def norm_bound(scale: int, dim: int) -> int:
@@ -87,8 +77,8 @@ def norm_bound(scale: int, dim: int) -> int:
     The first is exceeded with probability at most 1/2 a try (mean S^2 + d/4, deviation at most
     S + sqrt(d)/2), the second never.
     """
-    require("scale", scale, 1, SCALE_LIMIT)
-    require("number of coordinates", dim, 1, DIM_LIMIT)
+    require("scale", scale, 1, MAX_SCALE)
+    require("number of coordinates", dim, 1, MAX_DIM)
     typical = scale * scale + dim // 4 + scale + isqrt(dim // 4)
     always = scale * scale + dim + isqrt(4 * scale * scale * dim)
     return min(typical, always)

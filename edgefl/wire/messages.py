@@ -36,14 +36,18 @@ from edgefl.wire.field import (
 TOKEN_PREFIX = "edgefl1."
 MAX_DEVICES = 4096  # members of one round
 MAX_DIM = 1 << 26  # trainable coordinates: 64 M parameters
+MAX_VALUE_BITS = 16
+MAX_CLIP = (1 << 32) - 1  # in units of the delta
+MAX_SCALE = 1 << 20
 CANARY_BITS = 64  # canaries hold at least so many bits of the packed vector
 
 Width = Literal[16, 32]
 Bits = Annotated[int, Range(1, 32)]
 Dim = Annotated[int, Range(1, MAX_DIM)]
 Step = Annotated[int, Range(1, (1 << 31) - 1)]
-Clip = Annotated[int, Range(1, (1 << 32) - 1)]  # C, in units of the delta
-Scale = Annotated[int, Range(1, 1 << 20)]  # S
+ValueBits = Annotated[int, Range(2, MAX_VALUE_BITS)]
+Clip = Annotated[int, Range(1, MAX_CLIP)]
+Scale = Annotated[int, Range(1, MAX_SCALE)]
 Layers = Annotated[str, Pattern(r"head|bias\+head|all|last:[1-9][0-9]{0,3}")]
 Code = Annotated[str, Most(40), Pattern(r"[a-z_]+(\.[a-z_]+)?")]
 
@@ -225,7 +229,7 @@ class Task(Message):
     exponents: Annotated[tuple[Annotated[int, Range(-63, 63)], ...], Most(1024)]
     mode: Literal["oneshot"]
     width: Width
-    value_bits: Annotated[int, Range(2, 16)]
+    value_bits: ValueBits
     hub_rate_nano: Count
     clip: Clip
     scale: Scale
@@ -339,7 +343,7 @@ class Manifest(Message):
     n_max: Annotated[int, Range(1, MAX_DEVICES)]
     width: Width
     bits: Bits
-    value_bits: Annotated[int, Range(2, 16)]
+    value_bits: ValueBits
     dim: Dim
     length: Annotated[int, Range(1, MAX_DIM + CANARY_BITS)]
     scale: Scale

@@ -10,8 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgefl.errors import DataError
+from edgefl.native import dp, masks
 from edgefl.secagg.canary import canary_positions
-from edgefl.secagg.params import DIM_LIMIT, N_MAX_LIMIT, norm_bound, ring_params
+from edgefl.secagg.params import norm_bound, ring_params, round_params
+from edgefl.wire import messages
+from edgefl.wire.messages import MAX_DEVICES, MAX_DIM, MAX_SCALE
+from tests.secagg.test_oneshot import manifest
 
 GOOD = {"width": 16, "value_bits": 8, "n_max": 8, "dim": 17643}
 
@@ -32,15 +36,15 @@ def test_ring_params_known_values(n_max: int, bits: int, canaries: int) -> None:
         {"width": 64},
         {"width": "16"},
         {"value_bits": 1},
-        {"value_bits": 25},
+        {"value_bits": 17},
         {"value_bits": True},
         {"n_max": 0},
         {"n_max": -1},
-        {"n_max": N_MAX_LIMIT + 1},
+        {"n_max": MAX_DEVICES + 1},
         {"n_max": 257},
         {"n_max": 2**64},
         {"dim": 0},
-        {"dim": DIM_LIMIT + 1},
+        {"dim": MAX_DIM + 1},
         {"dim": 10**400},
         {"dim": 1.5},
         {"dim": None},
@@ -52,8 +56,19 @@ def test_ring_params_out_of_bounds_refused(change: dict[str, object]) -> None:
     assert len(str(error.value)) < 200
 
 
+def test_limits_of_the_wire_are_within_those_of_the_core() -> None:
+    assert messages.MAX_CLIP == dp.CLIP_MAX and MAX_SCALE == dp.SCALE_MAX
+    assert messages.MAX_VALUE_BITS <= dp.VALUE_BITS_MAX and MAX_DIM + 64 <= masks.RING_MAX
+    assert norm_bound(MAX_SCALE, MAX_DIM) < 1 << 62
+
+
+def test_manifest_and_ring_params_agree() -> None:
+    m = manifest()
+    assert round_params(m) == ring_params(m.width, m.value_bits, m.n_max, m.dim)
+
+
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from([16, 32]), st.integers(2, 24), st.integers(1, N_MAX_LIMIT))
+@given(st.sampled_from([16, 32]), st.integers(2, 16), st.integers(1, MAX_DEVICES))
 def test_ring_params_extreme_sums_do_not_wrap(width: int, value_bits: int, n_max: int) -> None:
     try:
         p = ring_params(width, value_bits, n_max, 5)
@@ -65,7 +80,7 @@ def test_ring_params_extreme_sums_do_not_wrap(width: int, value_bits: int, n_max
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(1, 1 << 20), st.integers(1, DIM_LIMIT))
+@given(st.integers(1, MAX_SCALE), st.integers(1, MAX_DIM))
 def test_norm_bound_is_below_the_real_number_and_close(scale: int, dim: int) -> None:
     real = min(scale**2 + dim / 4 + scale + sqrt(dim) / 2, (scale + sqrt(dim)) ** 2)
     assert real - 3 <= norm_bound(scale, dim) <= real * (1 + 1e-12)
