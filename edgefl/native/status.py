@@ -9,8 +9,6 @@ from __future__ import annotations
 from edgefl.errors import DataError
 from edgefl.native._core import ffi, lib
 
-lib.efl_init()  # the fastest kernels of this machine, once a process
-
 
 def check(status: int, what: str) -> None:
     """Raise DataError with the core's text if status is not EFL_OK."""

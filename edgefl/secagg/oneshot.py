@@ -9,6 +9,8 @@ manifest.  Source: docs/protocol.md, "Round"; secure-aggregation design, section
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nacl.bindings import (
     crypto_aead_xchacha20poly1305_ietf_decrypt,
     crypto_aead_xchacha20poly1305_ietf_encrypt,
@@ -75,8 +77,7 @@ def seal(
     nonce = entropy.token(16)
     y_hash = blake2b(masked.payload)
     box = _seal_box(seed, manifest, h, device, _inner(manifest, device, h, y_hash, nonce), entropy)
-    signed = _signed_bytes(manifest.round, device, class_, nonce, h, y_hash, box, b"")
-    report = Report(
+    unsigned = Report(
         round=manifest.round,
         attempt=attempt,
         device=device,
@@ -86,9 +87,10 @@ def seal(
         y_hash=y_hash,
         box=box,
         proof=b"",
-        signature=sign(signed),
+        signature=bytes(64),
         credential=credential,
     )
+    report = replace(unsigned, signature=sign(_signed_bytes(unsigned)))
     return MaskedUpdate(manifest.round, attempt, report.encode(), masked.payload)
 
 
@@ -112,17 +114,7 @@ def verify_report(report: Report, manifest: Manifest, h: bytes, *, device_key: b
         raise Refused("the report names another layer class than the device's credential")
     if len(report.box) != BOX_BYTES:
         raise Refused(f"the report's box has {len(report.box)} bytes, not {BOX_BYTES}")
-    signed = _signed_bytes(
-        report.round,
-        report.device,
-        report.class_,
-        report.nonce,
-        report.manifest,
-        report.y_hash,
-        report.box,
-        report.proof,
-    )
-    if not verify(device_key, signed, report.signature):
+    if not verify(device_key, _signed_bytes(report), report.signature):
         raise Refused("the report's signature is wrong")
 
 
@@ -199,17 +191,10 @@ def _seal_box(
     return eph + nonce + bytes(sealed)
 
 
-def _signed_bytes(
-    round_id: bytes,
-    device: bytes,
-    class_: str,
-    nonce: bytes,
-    h: bytes,
-    y_hash: bytes,
-    box: bytes,
-    proof: bytes,
-) -> bytes:
-    """Return the CBOR array that a device signs."""
-    box_hash = tagged_hash("edgefl/1/oneshot-boxhash", box)
-    proof_hash = tagged_hash("edgefl/1/oneshot-proof", proof)
-    return cbor.dumps(["edgefl/1/oneshot", round_id, device, class_, nonce, h, y_hash, box_hash, proof_hash])
+def _signed_bytes(r: Report) -> bytes:
+    """Return the CBOR array that a device signs: all of the header but attempt and credential."""
+    box_hash = tagged_hash("edgefl/1/oneshot-boxhash", r.box)
+    proof_hash = tagged_hash("edgefl/1/oneshot-proof", r.proof)
+    return cbor.dumps(
+        ["edgefl/1/oneshot", r.round, r.device, r.class_, r.nonce, r.manifest, r.y_hash, box_hash, proof_hash]
+    )

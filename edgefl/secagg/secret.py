@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """32 secret bytes that never show and can be erased.
 
-In: bytes.  Out: a bytearray while open.  Refuses use after wipe(), pickling and comparison by accident.
+In: bytes.  Out: a bytearray while open.  Refuses use after wipe(), pickling and copying.
 Python may have copied the bytes it was given: zeroing shortens a secret's life, it is no proof of absence.
 """
 

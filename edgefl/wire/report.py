@@ -14,11 +14,6 @@ from edgefl.wire.messages import Report
 MAX_HEADER = Report.max_bytes
 
 
-def frame(header: bytes, payload: bytes) -> bytes:
-    """Return the body of a report."""
-    return len(header).to_bytes(4, "big") + header + payload
-
-
 def split(body: bytes, payload_bytes: int) -> tuple[Report, bytes]:
     """Return (header, payload) of a whole body; raises DataError."""
     stream = ReportStream(payload_bytes)

@@ -10,10 +10,16 @@ from wire_samples import REPORT
 
 from edgefl.errors import DataError
 from edgefl.types import MaskedUpdate
-from edgefl.wire.report import MAX_HEADER, ReportStream, frame, split
+from edgefl.wire.report import MAX_HEADER, ReportStream, split
 
 HEADER = REPORT.encode()
-BODY = frame(HEADER, b"p" * 100)
+
+
+def body_of(header: bytes) -> bytes:
+    return MaskedUpdate(round_id=REPORT.round, attempt=1, header=header, payload=b"p" * 100).body
+
+
+BODY = body_of(HEADER)
 
 
 @pytest.mark.parametrize("size", [0, MAX_HEADER + 1, (1 << 32) - 1])
@@ -35,7 +41,7 @@ def test_payload_of_another_size_is_refused():
 
 def test_malformed_header_is_refused():
     with pytest.raises(DataError):
-        split(frame(HEADER[:-1], b"p" * 100), 100)
+        split(body_of(HEADER[:-1]), 100)
 
 
 @given(st.lists(st.integers(1, 300), max_size=20))
@@ -54,6 +60,5 @@ def test_random_bodies_raise_data_error_only(body):
         split(body, 10)
 
 
-def test_frame_is_the_body_of_a_masked_update():
-    update = MaskedUpdate(round_id=REPORT.round, attempt=1, header=HEADER, payload=b"p" * 100)
-    assert update.body == BODY
+def test_body_is_length_header_payload():
+    assert BODY == len(HEADER).to_bytes(4, "big") + HEADER + b"p" * 100
