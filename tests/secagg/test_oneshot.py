@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from edgefl.errors import DataError, Refused
-from edgefl.secagg import oneshot
 from edgefl.secagg.kdf import mask_key
 from edgefl.secagg.mask import mask
 from edgefl.secagg.oneshot import BOX_BYTES, open_box, round_public, seal, verify_report
@@ -446,10 +445,3 @@ def test_mask_key_is_the_documented_formula() -> None:
     message = cbor.dumps(["edgefl/1/kdf", "helper", DEVICE, bytes(32), 16, 100])
     expected = nacl.bindings.crypto_generichash_blake2b_salt_personal(message, 32, S, b"", b"efl-os")
     assert mask_key(S, device=DEVICE, h=bytes(32), width=16, dim=100) == expected
-
-
-def test_oneshot_module_keeps_no_state() -> None:
-    mutable = [
-        k for k, v in vars(oneshot).items() if isinstance(v, (dict, list, set, bytearray)) and k[0] != "_"
-    ]
-    assert mutable == []
