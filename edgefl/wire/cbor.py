@@ -5,8 +5,8 @@ In: integers of -2^63..2^64-1, bytes, text, lists, maps (keys: integer, text, by
 bytes, and back.  Refuses everything else: longer forms than needed, unsorted or repeated keys, indefinite
 lengths, floats, tags, other simple values, bad UTF-8, trailing bytes, more than `max_bytes` or MAX_ITEMS,
 deeper than `max_depth`.  Invariant: `loads(b)` succeeds only if `dumps(loads(b)) == b`: a value has one
-encoding, so a hash over it is safe.  A declared length is compared with the bytes at hand before anything is
-allocated.
+encoding, so a hash over it is safe.  A declared length allocates nothing: strings are compared with the bytes
+at hand, lists and maps grow item by item.
 """
 
 from __future__ import annotations
@@ -129,9 +129,6 @@ class _Reader:
             return -1 - n
         if major > _MAP:
             raise DataError("CBOR: float, tag or unknown simple value")
-        # Each byte of a string, each item and each half of an entry takes at least one byte of what is left.
-        if n * (2 if major == _MAP else 1) > len(self.data) - self.at:
-            raise DataError("CBOR: cut short")
         if major == _BYTES:
             return self._take(n)
         if major == _TEXT:

@@ -39,6 +39,7 @@ def made(old_size, new_size, steps, added=b"", inserted=b"", *, n_steps=None, n_
         made(4, 4, [(5, -1, 0)], b"\0" * 4),
         made(4, 4, [(0, 0, 1), (4, 0, 0)], b"\0" * 4),  # beyond the old file
         made(4, 4, [(0, 0, -1), (4, 0, 0)], b"\0" * 4),
+        made(4, 4, [(0, 0, -3), (2, 2, 0)], b"\0" * 2, b"\0" * 2),  # an index from the end
         made(4, 4, [(0, 0, 2**31 - 1)] * 3 + [(4, 0, 0)], b"\0" * 4),
         made(4, 4, [(3, 0, 0)], b"\0" * 4),  # makes too little
         made(5, 4, [(4, 0, 0)], b"\0" * 4),  # another base

@@ -213,6 +213,17 @@ def test_verify_report_for_another_round_with_good_signature_refused() -> None:
         verify_report(relabelled, m, h, device_key=DEVICE_KEY, class_=CLASS)
 
 
+@pytest.mark.parametrize("field", ["round", "manifest"])
+def test_verify_report_signed_for_another_round_or_other_terms_refused(field: str) -> None:
+    """One of the two is right, and the device's own signature is good."""
+    m, h = terms()
+    got = header(sealed(m, h))
+    with pytest.raises(Refused, match="another round"):
+        verify_report(
+            resign(replace(got, **{field: FLIPS[field](got)})), m, h, device_key=DEVICE_KEY, class_=CLASS
+        )
+
+
 def test_verify_report_other_key_or_all_zero_key_refused() -> None:
     m, h = terms()
     got = header(sealed(m, h))

@@ -13,7 +13,8 @@ from edgefl.errors import DataError
 from edgefl.native import dp, masks
 from edgefl.secagg.canary import canary_positions
 from edgefl.secagg.params import norm_bound, ring_params, round_params
-from edgefl.wire import messages
+from edgefl.wire import cbor, messages
+from edgefl.wire.keys import blake2b
 from edgefl.wire.messages import MAX_DEVICES, MAX_DIM, MAX_SCALE
 from tests.secagg.test_oneshot import manifest
 
@@ -103,6 +104,14 @@ def test_canary_positions_are_distinct_ascending_and_fixed(h: bytes, count: int,
     assert len(set(found)) == count and list(found) == sorted(found)
     assert 0 <= found[0] and found[-1] < length
     assert found == canary_positions(h, length, count)
+
+
+def test_canary_positions_are_the_documented_formula() -> None:
+    h, length = b"\x07" * 32, 10**6
+    digests = [blake2b(cbor.dumps(["edgefl/1/canary", h, length, i])) for i in range(6)]
+    assert canary_positions(h, length, 6) == tuple(
+        sorted(int.from_bytes(d[:8], "little") % length for d in digests)
+    )
 
 
 def test_canary_positions_depend_on_h() -> None:

@@ -98,6 +98,7 @@ def test_decode_body_above_the_limit_is_refused(cls):
         (RELEASE, {"model": "../../etc/passwd"}),
         (RELEASE, {"model": ""}),
         (RELEASE, {"sequence": 0}),
+        (RELEASE, {"sequence": RELEASE.issued - 1}),
         (RELEASE, {"patches": RELEASE.patches * 2}),
         (TASK, {"layers": "last:0"}),
         (TASK, {"layers": "first"}),
