@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Patches between model files, and whole files, both as one zstd frame.
+"""Patches between model files, and whole files, in zstd frames.
 
 In: old and new bytes; or old bytes, a patch and the size that the signed Release states.  Out: the patch;
-or the new bytes.  A patch is `efp1` and a frame of: old size, new size, number of steps, size of the
-differences (u32 each, big-endian), steps (i32 x 3: bytes to add, bytes to insert, bytes to skip in the old
-file), differences, insertions: bsdiff's algorithm without its bz2.  `apply` needs neither bsdiff4 nor
-numpy. Refuses a frame whose declared size is not within the bound before anything is decompressed, and any
-step outside the old file or the declared sizes.  Invariant: memory is O(old + size), whatever the patch
-says. Source: C. Percival, "Naive differences of executable code", 2003; updates-and-trust section 1.
+or the new bytes.  A patch is `efp1`, three lengths (u32, big-endian) and up to four frames: steps (i32 x 3:
+bytes to add to the old ones, bytes to insert, bytes to skip in the old file), gaps and values of the
+differences, insertions: bsdiff's algorithm without its bz2.  `apply` needs neither bsdiff4 nor numpy.
+Refuses a frame whose declared size is not within its bound before anything is decompressed, and any step
+outside the old file or the declared sizes.  Invariant: memory is O(old + size), whatever the patch says.
+Source: C. Percival, "Naive differences of executable code", 2003; updates-and-trust section 1.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable, Iterator
 
@@ -22,9 +23,10 @@ from edgefl.ota import swar
 
 MAGIC = b"efp1"
 MAX_FILE = (1 << 31) - 1
-LEVEL = 22  # on 1 % of 1 M weights moved 11 % smaller than 19; one-shot decoding needs no window
-_HEADER = struct.Struct(">IIII")
+LEVEL = 19  # 22 gains at most 5 bytes on 12 real models and takes twice as long on 1 M weights
+_HEADER = struct.Struct(">4sIII")  # magic; lengths of the frames of steps, gaps and values
 _STEP = struct.Struct(">iii")
+_FAR = 255  # a gap of that many zeros without a value after it
 
 Step = tuple[int, int, int]  # bytes to add to the old ones, bytes to insert, bytes to skip in the old file
 
@@ -38,9 +40,11 @@ def _max_steps(size: int) -> int:
 
 
 def build(old: bytes, new: bytes) -> bytes:
-    """Return the smaller one of a bsdiff patch and, for files of one size, the plain difference.
+    """Return the smallest of bsdiff's patch and, for files of one size, the plain difference.
 
-    The plain difference wins when weights everywhere move by a step: bsdiff loses its alignment there.
+    The plain difference wins when weights everywhere move by a step: bsdiff loses its alignment there.  Each
+    is tried with its differences in full and, for few changes, as gaps and values (1 % of 1 M weights moved by
+    +-1: 1.15 % of the file against 1.62 %; the entropy is 1.14 %).
 
     Raises
     ------
@@ -49,18 +53,53 @@ def build(old: bytes, new: bytes) -> bytes:
     """
     if max(len(old), len(new)) > MAX_FILE:
         raise DataError(f"a model file may have at most {MAX_FILE} bytes")
-    candidates = [_pack(old, new, *_bsdiff(old, new))]
+    diffs = [_bsdiff(old, new)]
     if len(old) == len(new):
-        candidates.append(_pack(old, new, [(len(new), 0, 0)], swar.subtract(new, old), b""))
-    return min(candidates, key=len)
+        diffs.append(([(len(new), 0, 0)], swar.subtract(new, old), b""))
+    if len(diffs[0][0]) > _max_steps(len(new)):
+        diffs[0] = ([(0, len(new), 0)], b"", new)
+    if diffs[0] == diffs[-1]:
+        del diffs[1:]
+    packed = [
+        _pack(steps, *differences, inserted)
+        for steps, added, inserted in diffs
+        for differences in dict.fromkeys(((b"", added), _sparse(added)))
+    ]
+    return min(packed, key=len)
 
 
-def _pack(old: bytes, new: bytes, steps: list[Step], added: bytes, inserted: bytes) -> bytes:
-    if len(steps) > _max_steps(len(new)):
-        steps, added, inserted = [(0, len(new), 0)], b"", new
-    head = _HEADER.pack(len(old), len(new), len(steps), len(added))
-    body = head + b"".join(_STEP.pack(*s) for s in steps) + added + inserted
-    return MAGIC + zstandard.ZstdCompressor(level=LEVEL).compress(body)
+def _pack(steps: list[Step], gaps: bytes, values: bytes, inserted: bytes) -> bytes:
+    compress = zstandard.ZstdCompressor(level=LEVEL).compress
+    streams = (b"".join(_STEP.pack(*s) for s in steps), gaps, values, inserted)
+    frames = [compress(stream) if stream else b"" for stream in streams]
+    return _HEADER.pack(MAGIC, *map(len, frames[:3])) + b"".join(frames)
+
+
+def _sparse(added: bytes) -> tuple[bytes, bytes]:
+    """Return the zeros before each other byte (255: so many, and no byte after them), and those bytes."""
+    gaps, at = bytearray(), 0
+    for found in re.finditer(rb"[^\0]", added):
+        whole, rest = divmod(found.start() - at, _FAR)
+        gaps += bytes((_FAR,)) * whole
+        gaps.append(rest)
+        at = found.end()
+    return bytes(gaps), added.translate(None, b"\0")
+
+
+def _dense(gaps: bytes, values: bytes, size: int) -> bytes:
+    """Undo `_sparse` for differences of `size` bytes."""
+    out, at, rest = bytearray(size), 0, iter(values)
+    try:
+        for gap in gaps:
+            at += gap
+            if gap != _FAR:
+                out[at] = next(rest)
+                at += 1
+    except (IndexError, StopIteration):
+        at = -1
+    if at < 0 or next(rest, None) is not None:
+        raise DataError("the patch's gaps and values do not fit its differences")
+    return bytes(out)
 
 
 def _bsdiff(old: bytes, new: bytes) -> tuple[list[Step], bytes, bytes]:
@@ -107,22 +146,23 @@ def apply(old: bytes, patch: bytes, size: int) -> bytes:
     DataError
         Truncated, for another base, or with sizes or steps that do not fit.
     """
-    if patch[: len(MAGIC)] != MAGIC:
+    if len(patch) < _HEADER.size or patch[: len(MAGIC)] != MAGIC:
         raise DataError("not an edgefl patch (it starts with efp1)")
-    bound = _HEADER.size + _max_steps(size) * _STEP.size + size
-    body = memoryview(_decompress(patch[len(MAGIC) :], bound))
-    if len(body) < _HEADER.size:
-        raise DataError("the patch is cut short")
-    old_size, new_size, n_steps, n_added = _HEADER.unpack_from(body)
-    if old_size != len(old):
-        raise DataError(f"the patch starts from a file of {old_size} bytes, this one has {len(old)}")
-    data_at = _HEADER.size + n_steps * _STEP.size
-    if new_size != size or n_added > size or n_steps > _max_steps(size) or len(body) != data_at + size:
-        raise DataError(f"the patch's sizes do not fit a file of {size} bytes")
-    steps = _STEP.iter_unpack(body[_HEADER.size : data_at])
-    added, inserted = body[data_at : data_at + n_added], body[data_at + n_added :]
+    _, *lengths = _HEADER.unpack_from(patch)
+    bounds = (_max_steps(size) * _STEP.size, 2 * size, size, size)
+    streams, at = [], _HEADER.size
+    for length, bound in zip((*lengths, len(patch)), bounds, strict=True):  # the last frame is the rest
+        frame = patch[at : at + length]
+        streams.append(_decompress(frame, bound) if frame else b"")
+        at += length
+    control, gaps, values, inserted = streams
+    if len(control) % _STEP.size:
+        raise DataError("the patch's steps are cut short")
+    n_added = size - len(inserted)
+    added = values if len(values) == n_added else _dense(gaps, values, n_added)
     out = bytearray()
-    for piece in _pieces(memoryview(old), steps, added, inserted):
+    steps = _STEP.iter_unpack(control)
+    for piece in _pieces(memoryview(old), steps, memoryview(added), memoryview(inserted)):
         out += piece
     if len(out) != size:
         raise DataError(f"the patch makes {len(out)} bytes, the release says {size}")

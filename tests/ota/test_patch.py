@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import bz2
 import struct
 import tracemalloc
 
+import bsdiff4
 import pytest
 import zstandard
 from hypothesis import given, settings
@@ -16,53 +18,71 @@ from edgefl.errors import DataError
 from edgefl.ota import patch, swar
 
 
-def made(old_size, new_size, steps, added=b"", inserted=b"", *, n_steps=None, n_added=None) -> bytes:
+def frame_of(data: bytes) -> bytes:
+    return zstandard.ZstdCompressor().compress(data) if data else b""
+
+
+def made(steps, values=b"", inserted=b"", gaps=b"", *, lengths=None, tail=b"") -> bytes:
     """Return a patch with any numbers."""
-    head = struct.pack(
-        ">IIII",
-        old_size,
-        new_size,
-        len(steps) if n_steps is None else n_steps,
-        len(added) if n_added is None else n_added,
-    )
-    body = head + b"".join(struct.pack(">iii", *s) for s in steps) + added + inserted
-    return b"efp1" + zstandard.ZstdCompressor().compress(body)
+    control = steps if isinstance(steps, bytes) else b"".join(struct.pack(">iii", *s) for s in steps)
+    frames = [frame_of(stream) for stream in (control, gaps, values, inserted)]
+    head = struct.pack(">4sIII", b"efp1", *(lengths or map(len, frames[:3])))
+    return head + b"".join(frames) + tail
+
+
+UNSIZED = zstandard.ZstdCompressor(write_content_size=False).compress(struct.pack(">iii", 4, 0, 0))
 
 
 @pytest.mark.parametrize(
     "blob",
     [
-        made(4, 4, [(5, 0, 0)], b"\0" * 4),  # adds more than it carries
-        made(4, 4, [(4, 0, 0), (1, 0, 0)], b"\0" * 4),
-        made(4, 4, [(0, 5, 0)], b"", b"\0" * 4),
-        made(4, 4, [(-1, 5, 0)], b"", b"\0" * 4),
-        made(4, 4, [(5, -1, 0)], b"\0" * 4),
-        made(4, 4, [(0, 0, 1), (4, 0, 0)], b"\0" * 4),  # beyond the old file
-        made(4, 4, [(0, 0, -1), (4, 0, 0)], b"\0" * 4),
-        made(4, 4, [(0, 0, -3), (2, 2, 0)], b"\0" * 2, b"\0" * 2),  # an index from the end
-        made(4, 4, [(0, 0, 2**31 - 1)] * 3 + [(4, 0, 0)], b"\0" * 4),
-        made(4, 4, [(3, 0, 0)], b"\0" * 4),  # makes too little
-        made(5, 4, [(4, 0, 0)], b"\0" * 4),  # another base
-        made(4, 5, [(4, 0, 0)], b"\0" * 4),  # another size
-        made(4, 4, [(4, 0, 0)], b"\0" * 5),
-        made(4, 4, [(4, 0, 0)], b"\0" * 4, b"x"),
-        made(4, 4, [(4, 0, 0)], b"\0" * 4, n_steps=2**32 - 1),
-        made(4, 4, [(4, 0, 0)], b"\0" * 4, n_added=2**32 - 1),
-        made(4, 4, [(0, 0, 0)] * 65, b"\0" * 4),
-        made(4, 4, [(0, 0, 0)] * 10**5, b"\0" * 4),
-        made(4, 4, [(4, 0, 0)], b"\0" * 4) + b"\0",
+        made([(5, 0, 0)], b"\0" * 4),  # adds more than it carries
+        made([(4, 0, 0), (1, 0, 0)], b"\0" * 4),
+        made([(0, 5, 0)], b"", b"\0" * 4),
+        made([(-1, 5, 0)], b"", b"\0" * 4),
+        made([(5, -1, 0)], b"\0" * 4),
+        made([(0, 0, 1), (4, 0, 0)], b"\0" * 4),  # beyond the old file
+        made([(0, 0, -1), (4, 0, 0)], b"\0" * 4),
+        made([(0, 0, -3), (2, 2, 0)], b"\0" * 2, b"\0" * 2),  # an index from the end
+        made([(0, 0, 2**31 - 1)] * 3 + [(4, 0, 0)], b"\0" * 4),
+        made([(3, 0, 0)], b"\0" * 4),  # makes too little
+        made([(4, 0, 0)], b"\0" * 5),
+        made([(4, 0, 0)], b"\0" * 4, b"x"),
+        made([], b"", b""),
+        made([(4, 0, 0)], b"\1", gaps=b"\4"),  # a value behind the end
+        made([(4, 0, 0)], b"\1", gaps=b"\xff\0"),
+        made([(4, 0, 0)], b"\1", gaps=b"\0\0"),  # more gaps than values
+        made([(4, 0, 0)], b"\1\1", gaps=b"\0"),  # more values than gaps
+        made([(4, 0, 0)], b"\1\1"),
+        made([(4, 0, 0)], b"\1", gaps=b"\0" * 9),
+        made([(0, 0, 0)] * 65 + [(4, 0, 0)], b"\0" * 4),  # more steps than the file may have
+        made([(0, 0, 0)] * 10**5, b"\0" * 4),
+        made(struct.pack(">iii", 4, 0, 0) + b"\0", b"\0" * 4),
+        made([(4, 0, 0)], b"\0" * 4, tail=b"\0"),
+        made([(4, 0, 0)], b"\0" * 4, lengths=(2**32 - 1, 0, 0)),
+        made([(4, 0, 0)], b"\0" * 4, lengths=(0, 2**32 - 1, 2**32 - 1)),
+        made([(4, 0, 0)], b"\0" * 4, lengths=(0, 0, 0)),
         b"",
         b"efp1",
+        b"efp1" + bytes(11),
+        b"efp1" + bytes(12),
         b"efp2" + PATCH[4:],
-        b"efp1" + zstandard.ZstdCompressor().compress(b""),
-        b"efp1" + zstandard.ZstdCompressor().compress(b"\0" * 15),
-        b"efp1" + zstandard.ZstdCompressor(write_content_size=False).compress(b"\0" * 20),
+        struct.pack(">4sIII", b"efp1", len(UNSIZED), 0, 0) + UNSIZED + frame_of(b"\0" * 4),
         b"BSDIFF40" + bytes(24),
     ],
 )
 def test_apply_hostile_patch_is_refused(blob):
     with pytest.raises(DataError):
         patch.apply(b"abcd", blob, 4)
+
+
+def test_apply_patch_of_the_documented_layout():
+    assert patch.apply(b"abcd", made([(4, 0, 0)], b"\0\0\1\0"), 4) == b"abdd"
+    assert patch.apply(b"abcd", made([(4, 0, 0)], b"\1", gaps=b"\2"), 4) == b"abdd"
+    assert patch.apply(b"abcd", made([(4, 0, 0)]), 4) == b"abcd"
+    assert patch.apply(b"abcd", made([(1, 2, 1), (2, 0, 0)], b"\1\0\0", b"xy"), 5) == b"bxycd"
+    far = made([(600, 0, 0)], b"\1\2", gaps=b"\xff\x2d\xff\x00")
+    assert patch.apply(bytes(600), far, 600) == bytes(300) + b"\1" + bytes(255) + b"\2" + bytes(43)
 
 
 @pytest.mark.parametrize("cut", [0, 3, 4, 5, 10, -1, -5])
@@ -86,7 +106,7 @@ def test_declared_sizes_allocate_nothing():
     for bomb in bombs:
         assert len(bomb) < 100_000
         for call in (
-            lambda b=bomb: patch.apply(OLD, b"efp1" + b, len(NEW)),
+            lambda b=bomb: patch.apply(OLD, struct.pack(">4sIII", b"efp1", len(b), 0, 0) + b, len(NEW)),
             lambda b=bomb: patch.unfull(b, len(NEW)),
         ):
             with pytest.raises(DataError):
@@ -113,18 +133,30 @@ def test_unfull_damaged_or_of_another_size_is_refused():
 
 @settings(max_examples=300)
 @given(st.data())
-def test_apply_mutated_body_raises_data_error_only(data):
-    """The frame is intact, its content is hostile."""
-    old = b"abcdefgh" * 8
-    new = b"abcdXfgh" * 7 + b"tail" * 5
-    body = bytearray(zstandard.ZstdDecompressor().decompress(patch.build(old, new)[4:]))
+def test_apply_mutated_streams_raise_data_error_only(data):
+    """The frames are intact, their content is hostile."""
+    old = b"abcdefgh" * 80
+    new = b"abcdXfgh" * 70 + b"tail" * 5
+    streams = [bytearray(s) for s in streams_of(patch.build(old, new))]
     for _ in range(data.draw(st.integers(1, 4))):
-        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.sampled_from([0, 1, 127, 128, 255]))
+        stream = data.draw(st.sampled_from([s for s in streams if s]))
+        stream[data.draw(st.integers(0, len(stream) - 1))] = data.draw(st.sampled_from([0, 1, 127, 128, 255]))
+    control, gaps, values, inserted = map(bytes, streams)
     try:
-        out = patch.apply(old, b"efp1" + zstandard.ZstdCompressor().compress(bytes(body)), len(new))
+        out = patch.apply(old, made(control, values, inserted, gaps), len(new))
     except DataError:
         return
     assert len(out) == len(new)
+
+
+def streams_of(blob: bytes) -> list[bytes]:
+    """Return steps, gaps, values and insertions of a patch."""
+    lengths, at, streams = struct.unpack_from(">III", blob, 4), 16, []
+    for length in (*lengths, len(blob)):
+        frame = blob[at : at + length]
+        streams.append(zstandard.ZstdDecompressor().decompress(frame) if frame else b"")
+        at += length
+    return streams
 
 
 @given(st.data())
@@ -149,13 +181,47 @@ def test_round_trip_of_any_files(old, new):
     assert patch.unfull(patch.full(new), len(new)) == new
 
 
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 1.0])
-def test_round_trip_of_weights_and_its_size(share):
-    old = weights(3, 20_000)
+@pytest.mark.parametrize(
+    ("share", "limit"),
+    [(0.0, 0.0), (0.001, 0.0025), (0.01, 0.0135), (0.1, 0.076), (0.5, 0.193), (1.0, 0.14)],
+)
+def test_patch_of_weights_is_near_the_entropy(share, limit):
+    """The entropies are 0, 0.15, 1.13, 7.1, 18.7 and 12.5 %."""
+    old = weights(3, 60_000)
     new = moved(old, 4, share)
     made = patch.build(old, new)
     assert patch.apply(old, made, len(new)) == new
-    assert len(made) < len(old) * (0.005 + 0.06 if share < 0.1 else 0.3)
+    assert len(made) < len(old) * limit + 80  # header, frames, steps
+
+
+@given(st.binary(max_size=400), st.binary(max_size=400))
+def test_patch_is_never_larger_than_bsdiff_in_zstd(old, new):
+    assert len(patch.build(old, new)) <= size_of_bsdiff_in_zstd(old, new)
+
+
+@pytest.mark.parametrize("kind", ["moved", "some moved", "shifted", "rewritten", "insertions"])
+def test_patch_of_any_change_is_never_larger_than_bsdiff_in_zstd(kind):
+    old = weights(8, 20_000)
+    new = {
+        "moved": moved(old, 1, 0.5),
+        "some moved": old[:9000] + moved(old[9000:], 1, 0.02),
+        "shifted": old[5000:] + b"tensor" + moved(old[:5000], 2, 0.1),
+        "rewritten": weights(9, 20_000),
+        "insertions": b"".join(old[i : i + 500] + bytes([i % 251]) * 3 for i in range(0, 20_000, 500)),
+    }[kind]
+    assert patch.apply(old, patch.build(old, new), len(new)) == new
+    assert len(patch.build(old, new)) <= size_of_bsdiff_in_zstd(old, new)
+
+
+def size_of_bsdiff_in_zstd(old: bytes, new: bytes) -> int:
+    """Return the size of bsdiff4's container with its three streams in zstd, in one frame or in three."""
+    raw = bsdiff4.diff(old, new)
+    at, streams = 32, []
+    for n in (*struct.unpack_from("<qq", raw, 8), len(raw)):
+        streams.append(bz2.decompress(raw[at : at + n]))
+        at += n
+    compress = zstandard.ZstdCompressor(level=patch.LEVEL).compress
+    return 32 + min(len(compress(b"".join(streams))), sum(len(compress(s)) for s in streams))
 
 
 def test_round_trip_after_bytes_moved():
