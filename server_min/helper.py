@@ -28,7 +28,7 @@ from edgefl.wire.envelope import open_envelope, seal
 from edgefl.wire.keys import blake2b, key_id
 from edgefl.wire.messages import Manifest, Report, ReportsAnswer, SetAnswer, SetStatement
 from server_min.config import Hub
-from server_min.refusal import Refusal
+from server_min.refusal import Refusal, one_line
 from server_min.store import HelpedRow, Store
 
 log = logging.getLogger("edgefl.hub")
@@ -114,7 +114,7 @@ class HelperRounds:
         open_round = self.find(round_id)
         reasons = [self.take(open_round, header) for header in headers]
         return ReportsAnswer(
-            accepted=tuple(not reason for reason in reasons), reasons=tuple(reason[:60] for reason in reasons)
+            accepted=tuple(not reason for reason in reasons), reasons=tuple(one_line(reason, 100) for reason in reasons)
         )
 
     def take(self, open_round: OpenRound, header: bytes) -> str:

@@ -91,6 +91,9 @@ class LeaderApp:
     async def poll(self, request: Request, caller: Caller) -> Response:
         """Answer when there is news for the device, at the latest after `poll_s`."""
         poll = decode(Poll, await read_body(request, caller))
+        device = self.store.devices.get(caller.id)
+        if device is None or device.task != poll.task:
+            raise Refusal("request.malformed", f"this device is not enrolled for task {poll.task}")
         if not self.store.devices.record_poll(caller.id, poll, self.clock()):
             raise Refusal("request.replay", f"poll {poll.n} is not above the last one")
         self.driver.polled(caller.id, poll)

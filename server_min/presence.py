@@ -45,6 +45,10 @@ class Presence:
         """Return whether a device polls, or did a moment ago."""
         return device in self._open or self._clock() - self._left.get(device, -math.inf) < GRACE_S
 
+    def count(self) -> int:
+        """Return how many devices have an open poll."""
+        return len(self._open)
+
     def tick(self, device: bytes) -> int:
         """Return how often a device was woken; take it before looking for news."""
         return self._ticks.get(device, 0)

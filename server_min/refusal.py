@@ -38,5 +38,10 @@ class Refusal(Exception):
     @property
     def body(self) -> bytes:
         """The answer's CBOR."""
-        line = "".join(c if c.isprintable() else " " for c in self.text)
-        return Problem(code=self.code, text=line.encode()[:200].decode(errors="ignore")).encode()
+        return Problem(code=self.code, text=one_line(self.text, 200)).encode()
+
+
+def one_line(text: str, limit: int) -> str:
+    """Return printable text of at most `limit` bytes, as messages carry it."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    return line.encode(errors="replace")[:limit].decode(errors="ignore")

@@ -51,7 +51,7 @@ class TaskToml:
     shadow: str = setting("residual", "fractions of the weights while training", choices=("residual", "none"))
     seed: int = setting(0, "seed of start residuals and shuffles", low=0, high=(1 << 63) - 1)
     clip: int = setting(
-        48000, "largest norm of an update, in units of the trainable vector", low=1, high=1 << 40
+        48000, "largest norm of an update, in units of the trainable vector", low=1, high=(1 << 32) - 1
     )
     scale: int = setting(512, "integers that the clip norm becomes", low=1, high=1 << 20)
     value_bits: int = setting(8, "bits of one integer without head room", low=2, high=16)

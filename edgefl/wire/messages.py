@@ -192,6 +192,7 @@ CODES = (
     "request.signature",
     "request.age",
     "request.replay",
+    "request.malformed",
     "device.unknown",
     "device.revoked",
     "token.used",

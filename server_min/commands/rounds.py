@@ -37,6 +37,7 @@ def start(args: argparse.Namespace, store: Store) -> int:
     """Queue rounds; with --wait follow them to the end: 75 if one was void."""
     if store.tasks.get(args.task) is None:
         raise MissingInput(f"there is no task {args.task}", hint="add it with `edgefl-hub task add`")
+    load_hub(args.hub).pinned_partner  # noqa: B018  (without a helper no round would ever start)
     every = seconds(args.every) if args.every else 0.0
     rounds = args.rounds if args.rounds is not None else (-1 if args.every else 1)
     if args.rounds is not None and not 1 <= args.rounds <= 1_000_000:

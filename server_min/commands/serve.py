@@ -18,7 +18,7 @@ from server_min.store import Store
 def serve(args: argparse.Namespace) -> int:
     """Run the hub; does not return while it serves."""
     hub = load_hub(args.dir, "helper" if args.helper else None)
-    hub.pinned_ca  # noqa: B018  (refuses a helper that is not paired)
+    hub.pinned_partner  # noqa: B018  (refuses a hub that is not paired)
     configure_log(hub.toml.hub.log_level)
     store = Store(hub.folder)
     main: Coroutine[None, None, None]

@@ -61,7 +61,7 @@ class Driver:
         self.store = store
         self.presence = presence
         self.metrics = metrics
-        self.link: HelperLink | None = HelperLink(hub) if hub.partner else None
+        self.link = HelperLink(hub)
         self.publisher: Signer = signer(hub.private("publisher"))
         self.intake = Intake(hub, store, time.time)
         self.scheduler = Scheduler(self)
@@ -84,8 +84,7 @@ class Driver:
         finally:
             for task in self.tasks:
                 task.cancel()
-            if self.link is not None:
-                await self.link.disconnect()
+            await self.link.disconnect()
 
     def tick(self, now: float) -> None:
         """Let time pass: deadlines, installs, revocations and queued rounds of the command line."""
@@ -95,6 +94,9 @@ class Driver:
                 self.check_installed(live, now)
         for device in self.store.devices.revoked_ids() - self.revoked_ids:
             self.revoked(device)
+        self.metrics.devices.labels("live").set(self.presence.count())
+        self.metrics.devices.labels("revoked").set(len(self.revoked_ids))
+        self.metrics.devices.labels("enrolled").set(self.store.devices.count())
         self.scheduler.tick(now)
 
     # What devices do
@@ -231,21 +233,15 @@ class Driver:
 
     def check_installed(self, live: LiveRound, now: float) -> None:
         """Finish a round when its live devices run the release, or the wait is over."""
-        missing = [
-            d
-            for d in live.state.invited - self.revoked_ids
-            if self.presence.live(d) and not self.has(live, d)
-        ]
-        published = self.store.rounds.get(live.id)
-        since = now - ((published and published.published_at) or now)
-        if missing and since < self.hub.toml.rounds.settle_s:
-            return
-        if missing:
-            late = (
-                f"{len(missing)} of {len(live.state.invited)} devices had not installed after {since:.0f} s"
-            )
-            live.state = live.state.with_reason(late)
-        self.apply(live, Installed())
+        present = [d for d in live.state.invited - self.revoked_ids if self.presence.live(d)]
+        have = sum(self.has(live, d) for d in present)
+        since = now - live.published_at
+        if present and have == len(present):
+            self.apply(live, Installed())
+        elif since >= self.hub.toml.rounds.settle_s:
+            text = f"{have} of {len(live.state.invited)} devices had installed after {since:.0f} s"
+            live.state = live.state.with_reason(text)
+            self.apply(live, Installed())
 
     def has(self, live: LiveRound, device: bytes) -> bool:
         """Return whether a device runs a round's release, or found it bad."""

@@ -57,6 +57,7 @@ class LiveRound:
     envelope: bytes
     sums: RunningSum
     release: int = 0  # sequence that it published
+    published_at: float = 0.0
     envelope_hash: bytes = b""  # of that release
     delivered: dict[bytes, tuple[int, float]] = field(default_factory=dict)  # device: times sent, next time
 
@@ -95,4 +96,5 @@ def restore(row: RoundRow, store: Store, manifest: Manifest) -> LiveRound:
     newest = store.tasks.newest(row.task)
     if state.phase is Phase.PUBLISHED and newest is not None:
         live.release, live.envelope_hash = newest.sequence, newest.envelope
+        live.published_at = row.published_at or row.opened_at
     return live

@@ -48,8 +48,6 @@ class Scheduler:
 
     def tick(self, now: float) -> None:
         """Open what is due."""
-        if self.driver.link is None:
-            return
         active = {live.row.task for live in self.driver.rounds.values()} | self.busy
         for due in self.driver.store.tasks.due(now):
             if due.task not in active and time.monotonic() >= self.not_before.get(due.task, 0):
@@ -72,6 +70,7 @@ class Scheduler:
         )
         if chosen:
             self.busy.add(due.task)
+            self.since.pop(due.task, None)
             self.driver.start(self.open(due, task, release, frozenset(chosen), now))
 
     def candidates(self, task: str, release: ReleaseRow) -> list[Candidate]:
@@ -108,7 +107,6 @@ class Scheduler:
             helper_operator=partner.operator,
         )
         try:
-            assert driver.link is not None
             envelope = await driver.link.open(terms)
         except EdgeflError as error:
             driver.metrics.failures.labels("open").inc()

@@ -22,6 +22,7 @@ from edgefl.model.read import read_model
 from edgefl.model.vector import apply_sum, select_segments
 from edgefl.model.vector import publish as round_master
 from edgefl.wire.messages import Member, Report, Task
+from server_min.refusal import one_line
 from server_min.rounds import release as releases
 from server_min.rounds.live import LiveRound
 from server_min.rounds.state import Answered, Event, Failed, Out, Phase, Published, Shared
@@ -30,7 +31,6 @@ from server_min.store import BlobRow
 from server_min.tasks import expand_exponents
 
 if TYPE_CHECKING:
-    from server_min.helper_link import HelperLink
     from server_min.rounds.driver import Driver
 
 log = logging.getLogger("edgefl.hub")
@@ -54,12 +54,6 @@ async def patiently(what: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(pause)
 
 
-def link_of(driver: Driver) -> HelperLink:
-    """Return the helper's connection; rounds are only opened with one."""
-    assert driver.link is not None
-    return driver.link
-
-
 async def forward(driver: Driver, live: LiveRound) -> None:
     """Pass waiting headers to the helper, in batches, and note what it says."""
     queue = driver.forwarding[live.id]
@@ -68,10 +62,11 @@ async def forward(driver: Driver, live: LiveRound) -> None:
         rows = [driver.store.rounds.report(live.id, device) for device in batch]
         headers = [row.header for row in rows if row is not None]
         try:
-            reasons = await patiently(partial(link_of(driver).forward, live.id, headers))
+            reasons = await patiently(partial(driver.link.forward, live.id, headers))
         except Exception as error:
             queue.clear()
-            driver.apply(live, Failed(f"the helper does not take reports: {error}"))
+            if live.collecting:
+                driver.apply(live, Failed(f"the helper does not take reports: {error}"))
             return
         for device, reason in zip(batch, reasons, strict=True):
             driver.store.rounds.helper_said(live.id, device, not reason, reason)
@@ -92,7 +87,7 @@ async def ask_helper(driver: Driver, live: LiveRound) -> Event:
     masked = await asyncio.to_thread(
         live.sums.over, members, lambda device: driver.store.blobs.read(reports[device].payload)
     )
-    _, r_packed = await patiently(lambda: link_of(driver).close(manifest, h, classes))
+    _, r_packed = await patiently(lambda: driver.link.close(manifest, h, classes))
     total = await asyncio.to_thread(unmask, masked, r_packed, manifest, h, len(members))
     data = total.values.astype("<i8").tobytes()
     blob = await asyncio.to_thread(driver.store.blobs.put, data)
@@ -129,8 +124,9 @@ async def publish(driver: Driver, live: LiveRound) -> Event:
 
     built = await asyncio.to_thread(build)
     live.release, live.envelope_hash = built.row.sequence, built.row.envelope
+    live.published_at = now = time.time()
     store.rounds.move(
-        live.id, Phase.PUBLISHED.value, time.time(), cohort=count, release=built.row, blobs=built.blobs
+        live.id, Phase.PUBLISHED.value, now, cohort=count, release=built.row, blobs=built.blobs
     )
     return Published()
 
@@ -153,7 +149,7 @@ async def tell_void(driver: Driver, live: LiveRound) -> None:
     """Forget the reports, get the helper's signature that it never answers; best effort."""
     forget_reports(driver, live)
     try:
-        await patiently(lambda: link_of(driver).void(live.manifest, live.row.h, live.state.reason[:60]))
+        await patiently(lambda: driver.link.void(live.manifest, live.row.h, one_line(live.state.reason, 100)))
     except Exception as error:
         log.warning("round %s: no void from the helper: %s", live.id.hex()[:8], error)
 

@@ -108,6 +108,11 @@ class Devices:
             row["id"] for row in self._database.db.execute("SELECT id FROM devices WHERE revoked NOT NULL")
         }
 
+    def count(self) -> int:
+        """Return how many devices are enrolled and not revoked."""
+        row = self._database.db.execute("SELECT COUNT(*) AS n FROM devices WHERE revoked IS NULL").fetchone()
+        return int(row["n"])
+
     def revoke(self, device: bytes, now: float) -> bool:
         """Revoke at once; False if there is no such device."""
         with self._database.transaction() as db:
@@ -117,10 +122,10 @@ class Devices:
     def record_poll(self, device: bytes, poll: Poll, now: float) -> bool:
         """Keep what a device says of itself; False if its number is not above the last one."""
         done = self._database.fast.execute(
-            "UPDATE devices SET n = ?, polled = ?, task = ?, model = ?, sequence = ?, round = ?, "
+            "UPDATE devices SET n = ?, polled = ?, model = ?, sequence = ?, round = ?, "
             "estimate_ms = ?, samples = ?, runtime = ?, event = ?, rejected = ? WHERE id = ? AND n < ?",
             (
-                poll.n, now, poll.task, poll.model, poll.sequence, poll.round, poll.estimate_ms,
+                poll.n, now, poll.model, poll.sequence, poll.round, poll.estimate_ms,
                 poll.samples, poll.runtime, poll.event, len(poll.rejected), device, poll.n,
             ),
         )  # fmt: skip
