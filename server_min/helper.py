@@ -114,7 +114,8 @@ class HelperRounds:
         open_round = self.find(round_id)
         reasons = [self.take(open_round, header) for header in headers]
         return ReportsAnswer(
-            accepted=tuple(not reason for reason in reasons), reasons=tuple(one_line(reason, 100) for reason in reasons)
+            accepted=tuple(not reason for reason in reasons),
+            reasons=tuple(one_line(reason, 100) for reason in reasons),
         )
 
     def take(self, open_round: OpenRound, header: bytes) -> str:

@@ -45,7 +45,9 @@ class Metrics:
         self.failures = Counter(
             "edgefl_failures", "Failures of the hub itself, by place", ["place"], registry=r
         )
-        self.devices = Gauge("edgefl_devices", "Devices: enrolled, of these live; revoked", ["state"], registry=r)
+        self.devices = Gauge(
+            "edgefl_devices", "Devices: enrolled, of these live; revoked", ["state"], registry=r
+        )
 
     def app(self) -> Starlette:
         """Return the application of the metrics listener."""

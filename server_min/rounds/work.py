@@ -125,9 +125,7 @@ async def publish(driver: Driver, live: LiveRound) -> Event:
     built = await asyncio.to_thread(build)
     live.release, live.envelope_hash = built.row.sequence, built.row.envelope
     live.published_at = now = time.time()
-    store.rounds.move(
-        live.id, Phase.PUBLISHED.value, now, cohort=count, release=built.row, blobs=built.blobs
-    )
+    store.rounds.move(live.id, Phase.PUBLISHED.value, now, cohort=count, release=built.row, blobs=built.blobs)
     return Published()
 
 
