@@ -118,6 +118,7 @@ n_max = {n_max}
 quorum = {quorum}
 close_at = {close_at}
 deadline_s = {deadline_s}
+epochs = {epochs}
 """
 
 
@@ -130,7 +131,7 @@ def tiny_model() -> bytes:
 def add_task(pair_: Pair, name: str = "tiny", **settings: int) -> None:
     """Add a tiny CNN as a task, by the command line."""
     folder = pair_.leader.parent
-    values = {"n_max": 16, "quorum": 2, "close_at": 0, "deadline_s": 20} | settings
+    values = {"n_max": 16, "quorum": 2, "close_at": 0, "deadline_s": 20, "epochs": 1} | settings
     (folder / "task.toml").write_text(TASK.format(**values))
     (folder / "model.tflite").write_bytes(tiny_model())
     rng = np.random.default_rng(1)

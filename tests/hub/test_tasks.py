@@ -20,7 +20,7 @@ from server_min.rounds.release import load_master
 from server_min.tasks import TaskToml, prepare_task, residual_key
 from server_min.toml import read_flat
 
-GOOD = TASK.format(n_max=16, quorum=2, close_at=0, deadline_s=20)
+GOOD = TASK.format(n_max=16, quorum=2, close_at=0, deadline_s=20, epochs=1)
 
 
 @pytest.fixture(scope="module")
