@@ -43,8 +43,8 @@ def build(old: bytes, new: bytes) -> bytes:
     """Return the smallest of bsdiff's patch and, for files of one size, the plain difference.
 
     The plain difference wins when weights everywhere move by a step: bsdiff loses its alignment there.  Each
-    is tried with its differences in full and, for few changes, as gaps and values (1 % of 1 M weights moved by
-    +-1: 1.15 % of the file against 1.62 %; the entropy is 1.14 %).
+    is tried with its differences in full and, for few changes, as gaps and values (1 % of 1 M weights moved
+    by +-1: 1.15 % of the file against 1.62 %; the entropy is 1.14 %).
 
     Raises
     ------
