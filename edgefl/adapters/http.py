@@ -13,10 +13,10 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 from edgefl.adapters.h2conn import Answer, Connection, Sink
@@ -25,6 +25,7 @@ from edgefl.ports import Clock
 from edgefl.wire import cbor, httpsig
 from edgefl.wire.keys import Signer, sha256
 
+T = TypeVar("T")
 MAX_ANSWER = 1 << 20  # of a message; files stream to disk
 
 
@@ -229,7 +230,7 @@ class Client:
         self.sent += len(body or b"")
         try:
             seconds = timeout or self.timeouts.answer
-            answer = await asyncio.wait_for(connection.exchange(stream, body), seconds)
+            answer = await within(seconds, connection.exchange(stream, body))
         except asyncio.TimeoutError:
             await connection.close()  # it may be a dead link that TCP has not noticed
             raise Unavailable(
@@ -250,6 +251,18 @@ class Client:
                 seconds = self.timeouts.connect
                 self._connection = await Connection.open(self.host, self.port, self.tls, seconds)
             return self._connection
+
+
+async def within(seconds: float, job: Coroutine[Any, Any, T]) -> T:
+    """Do as `asyncio.wait_for`, which before Python 3.12 loses a cancellation that comes with the result."""
+    task = asyncio.ensure_future(job)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if not task.done():
+            raise asyncio.TimeoutError
+        return task.result()
+    finally:
+        task.cancel()
 
 
 def refusal(answer: Answer) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from edgefl.adapters.clock import SystemClock
-from edgefl.adapters.http import Caller, Client, HubRefused, Timeouts, tls_context
+from edgefl.adapters.http import Caller, Client, HubRefused, Timeouts, tls_context, within
 from edgefl.errors import DataError, Refused, StorageError, TemporaryFailure, Unavailable
 from edgefl.wire import cbor, keys
 
@@ -285,3 +285,24 @@ def test_request_refused_for_age_is_signed_again_with_hub_time(serve, authority,
     run(client(hub, authority, tmp_path, caller=caller).call("GET", "/"))
     assert abs(created[0] - time.time()) < 60
     assert abs(created[1] - 5000) < 60
+
+
+def test_cancellation_that_comes_with_the_answer_is_not_lost() -> None:
+    """Python < 3.12: `asyncio.wait_for` would return the result and the task would go on for ever."""
+
+    async def scenario() -> None:
+        answered: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def answer() -> int:
+            return await answered
+
+        task = asyncio.ensure_future(within(5, answer()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        answered.set_result(1)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(scenario())
