@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * M-bit packing of ring vectors: coordinate i takes bits i*M .. i*M + M - 1 of the payload, least significant
- * first. In: ring [n] of W bits <-> payload of exactly ceil(n*M/8) bytes.  Packing keeps the low M bits of
- * each coordinate. Unpacking refuses another length and non-zero bits after the last coordinate, before it
- * writes anything. Adding while unpacking saves the hub a second vector.  Invariant: one payload for each
- * vector, and the reverse.
+ * first. In: ring [n] of W bits <-> payload of exactly ceil(n*M/8) bytes.
+ * Packing keeps the low M bits of each coordinate. Unpacking refuses another length and non-zero bits after the
+ * last coordinate, before it writes anything. Adding while unpacking saves the hub a second vector.
+ * Invariant: one payload for each vector, and the reverse.
  */
 #include <string.h>
 
@@ -26,8 +26,14 @@ static efl_status check(const void *ring, const void *payload, size_t payload_by
     return payload_bytes == ((uint64_t)n * bits + 7) / 8 ? EFL_OK : EFL_E_SIZE;
 }
 
-static efl_status check_tail(const uint8_t *payload, size_t payload_bytes, size_t n, uint32_t bits)
+/* What unpacking refuses: wrong arguments, and non-zero bits after the last coordinate. */
+static efl_status check_payload(const void *ring, const uint8_t *payload, size_t payload_bytes, size_t n,
+                                uint32_t width, uint32_t bits)
 {
+    const efl_status status = check(ring, payload, payload_bytes, n, width, bits);
+    if (status != EFL_OK) {
+        return status;
+    }
     const unsigned used = (unsigned)((uint64_t)n * bits % 8);
     return used && payload[payload_bytes - 1] >> used ? EFL_E_RANGE : EFL_OK;
 }
@@ -101,10 +107,7 @@ efl_status efl_ring_pack(uint8_t *payload, const void *ring, size_t payload_byte
 efl_status efl_ring_unpack(void *ring, const uint8_t *payload, size_t payload_bytes, size_t n, uint32_t width,
                            uint32_t bits)
 {
-    efl_status status = check(ring, payload, payload_bytes, n, width, bits);
-    if (status == EFL_OK) {
-        status = check_tail(payload, payload_bytes, n, bits);
-    }
+    const efl_status status = check_payload(ring, payload, payload_bytes, n, width, bits);
     if (status != EFL_OK) {
         return status;
     }
@@ -120,10 +123,7 @@ efl_status efl_ring_unpack(void *ring, const uint8_t *payload, size_t payload_by
 efl_status efl_ring_unpack_add(void *ring, const uint8_t *payload, size_t payload_bytes, size_t n,
                                uint32_t width, uint32_t bits)
 {
-    efl_status status = check(ring, payload, payload_bytes, n, width, bits);
-    if (status == EFL_OK) {
-        status = check_tail(payload, payload_bytes, n, bits);
-    }
+    const efl_status status = check_payload(ring, payload, payload_bytes, n, width, bits);
     if (status != EFL_OK) {
         return status;
     }
