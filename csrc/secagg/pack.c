@@ -2,8 +2,8 @@
  *
  * M-bit packing of ring vectors: coordinate i takes bits i*M .. i*M + M - 1 of the payload, least significant
  * first. In: ring [n] of W bits <-> payload of exactly ceil(n*M/8) bytes.
- * Packing keeps the low M bits of each coordinate. Unpacking refuses another length and non-zero bits after the
- * last coordinate, before it writes anything. Adding while unpacking saves the hub a second vector.
+ * Packing keeps the low M bits of each coordinate. Unpacking refuses another length and non-zero bits after
+ * the last coordinate, before it writes anything. Adding while unpacking saves the hub a second vector.
  * Invariant: one payload for each vector, and the reverse.
  */
 #include <string.h>
