@@ -9,23 +9,21 @@ it is the ETag too and never goes stale.  Only `bytes=N-` and `bytes=N-M` are ra
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from server_min.refusal import Refusal
+from server_min.store import Blobs
 
-PIECE = 1 << 16
+SMALL = 1 << 16
 
 
-def send_blob(request: Request, path: Path, sha256: bytes) -> Response:
+def send_blob(request: Request, blobs: Blobs, sha256: bytes) -> Response:
     """Return (part of) a blob, or 304, or 416."""
-    try:
-        size = path.stat().st_size
-    except OSError:
-        raise Refusal("not_found", f"there is no blob {sha256.hex()}") from None
+    size = blobs.size(sha256)
+    if size is None:
+        raise Refusal("not_found", f"there is no blob {sha256.hex()}")
     tag = f'"{sha256.hex()}"'
     headers = {"etag": tag, "accept-ranges": "bytes", "cache-control": "private, immutable"}
     if tag in [t.strip() for t in request.headers.get("if-none-match", "").split(",")]:
@@ -38,15 +36,7 @@ def send_blob(request: Request, path: Path, sha256: bytes) -> Response:
             return Response(None, 416, {**headers, "content-range": f"bytes */{size}"})
         headers["content-range"] = f"bytes {first}-{last}/{size}"
     headers["content-length"] = str(last - first + 1)
-    pieces = _pieces(path, first, last - first + 1)
-    if last - first < PIECE:  # one piece needs no thread
+    pieces = blobs.pieces(sha256, first, last - first + 1)
+    if last - first < SMALL:  # one piece needs no thread
         return Response(b"".join(pieces), status, headers, media_type="application/octet-stream")
     return StreamingResponse(pieces, status, headers, media_type="application/octet-stream")
-
-
-def _pieces(path: Path, first: int, left: int) -> Iterator[bytes]:
-    with open(path, "rb") as file:
-        file.seek(first)
-        while left and (piece := file.read(min(PIECE, left))):
-            left -= len(piece)
-            yield piece

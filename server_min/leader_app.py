@@ -144,7 +144,7 @@ class LeaderApp:
 
     def send(self, request: Request, sha256: bytes) -> Response:
         """Send a blob and count its bytes."""
-        response = blobs_app.send_blob(request, self.store.blobs.path(sha256), sha256)
+        response = blobs_app.send_blob(request, self.store.blobs, sha256)
         self.metrics.sent.inc(int(response.headers.get("content-length", 0)))
         return response
 

@@ -37,7 +37,7 @@ from server_min.config import (
     load_hub,
     split_address,
 )  # fmt: skip
-from server_min.store import Store
+from server_min.store import SqliteStore
 from server_min.toml import write_tables
 
 
@@ -173,7 +173,7 @@ def _claim(folder: Path) -> None:
 def _finish(folder: Path, identity: Identity, listen: Listen) -> Hub:
     toml = HubToml(identity, listen, RoundTimes(), Floors())
     _write(folder / "hub.toml", write_tables(toml).encode())
-    Store(folder, create=True).close()
+    SqliteStore(folder, create=True).close()
     return load_hub(folder)
 
 

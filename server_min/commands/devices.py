@@ -14,7 +14,7 @@ from edgefl.wire.keys import public_key, sha256
 from edgefl.wire.messages import HubPin, Token
 from server_min.commands.output import show
 from server_min.config import Hub, load_hub
-from server_min.store import Device, Store
+from server_min.store import Device, Store, open_store
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 LIVE_S = 60
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     if args.hub is None:
         raise UsageError("--hub DIR is missing", hint="see `edgefl-hub devices --help`")
     hub = load_hub(args.hub, "leader")
-    store = Store(hub.folder)
+    store = open_store(hub.folder)
     try:
         match args.action:
             case "invite":

@@ -12,7 +12,7 @@ from edgefl.errors import MissingInput, TemporaryFailure, UsageError
 from server_min.commands.devices import seconds
 from server_min.commands.output import show
 from server_min.config import load_hub
-from server_min.store import FINAL, ReleaseRow, RoundRow, Store, Transition
+from server_min.store import FINAL, ReleaseRow, RoundRow, Store, Transition, open_store
 
 LOOK_S = 0.05
 
@@ -20,7 +20,7 @@ LOOK_S = 0.05
 def run(args: argparse.Namespace) -> int:
     """Dispatch on the command."""
     hub = load_hub(args.hub, "leader")
-    store = Store(hub.folder)
+    store = open_store(hub.folder)
     try:
         match args.command:
             case "round":

@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from edgefl.errors import EdgeflError
 from server_min.config import load_hub
 from server_min.serve import configure_log
-from server_min.store import Store
+from server_min.store import open_store
 
 
 def serve(args: argparse.Namespace) -> int:
@@ -20,7 +20,7 @@ def serve(args: argparse.Namespace) -> int:
     hub = load_hub(args.dir, "helper" if args.helper else None)
     hub.pinned_partner  # noqa: B018  (refuses a hub that is not paired)
     configure_log(hub.toml.hub.log_level)
-    store = Store(hub.folder)
+    store = open_store(hub.folder)
     main: Coroutine[None, None, None]
     if hub.toml.hub.role == "leader":
         from server_min.leader import serve_leader

@@ -12,7 +12,7 @@ from edgefl.wire.keys import signer
 from server_min.commands.output import show
 from server_min.config import load_hub
 from server_min.rounds.release import Source, build_release
-from server_min.store import Store
+from server_min.store import open_store
 from server_min.tasks import prepare_task
 
 
@@ -22,7 +22,7 @@ def add(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.name!r} is no task name", hint="use letters, digits, dot, dash, underscore")
     hub = load_hub(args.hub, "leader")
     new = prepare_task(args.name, args.model, args.config, args.calibration)
-    store = Store(hub.folder)
+    store = open_store(hub.folder)
     try:
         if store.tasks.get(args.name) is not None:
             raise UsageError(f"task {args.name} exists already", hint="choose another name")

@@ -13,28 +13,18 @@ import hashlib
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
 from edgefl.errors import DataError, StorageError
 from server_min.store.database import Database
+from server_min.store.rows import BlobRow
+
+PIECE = 1 << 16
 
 
-@dataclass(frozen=True)
-class BlobRow:
-    """Where a blob comes from."""
-
-    sha256: bytes
-    size: int
-    kind: str
-    round: bytes | None
-    cohort: int
-    parents: tuple[bytes, ...]
-
-
-class Blobs:
+class FileBlobs:
     """A folder of blobs."""
 
     def __init__(self, folder: Path, database: Database) -> None:
@@ -56,6 +46,21 @@ class Blobs:
     def path(self, sha256: bytes) -> Path:
         """Return where a blob lies, whether it is there or not."""
         return self.folder / sha256.hex()
+
+    def size(self, sha256: bytes) -> int | None:
+        """Return a blob's size, None if it is not there."""
+        try:
+            return self.path(sha256).stat().st_size
+        except OSError:
+            return None
+
+    def pieces(self, sha256: bytes, first: int, left: int) -> Iterator[bytes]:
+        """Yield `left` bytes from `first` in pieces of 64 KiB."""
+        with open(self.path(sha256), "rb") as file:
+            file.seek(first)
+            while left and (piece := file.read(min(PIECE, left))):
+                left -= len(piece)
+                yield piece
 
     def put(self, data: bytes) -> bytes:
         """Store bytes and return their hash."""
@@ -80,15 +85,15 @@ class Blobs:
         """Forget a blob; a missing one is fine."""
         self.path(sha256).unlink(missing_ok=True)
 
-    def stream(self, limit: int) -> Part:
+    def stream(self, limit: int) -> FilePart:
         """Begin a blob that arrives in pieces, at most `limit` bytes in all."""
-        return Part(self, limit)
+        return FilePart(self, limit)
 
 
-class Part:
+class FilePart:
     """A blob being written; gone unless `commit` was called."""
 
-    def __init__(self, blobs: Blobs, limit: int) -> None:
+    def __init__(self, blobs: FileBlobs, limit: int) -> None:
         self.blobs = blobs
         self.limit = limit
         self.size = 0
@@ -130,7 +135,7 @@ class Part:
         self.path = None
         return sha256
 
-    def __enter__(self) -> Part:
+    def __enter__(self) -> FilePart:
         """Begin."""
         return self
 

@@ -9,32 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from dataclasses import dataclass
 
 from edgefl.errors import Refused
 from edgefl.wire.messages import Poll
 from server_min.store.database import Database
-
-
-@dataclass(frozen=True)
-class Device:
-    """A row of `devices`."""
-
-    id: bytes
-    key: bytes
-    class_: str
-    task: str
-    enrolled: float
-    revoked: float | None
-    polled: float  # time of the newest poll, 0: never
-    model: bytes | None
-    sequence: int
-    round: bytes | None
-    estimate_ms: int
-    samples: int
-    runtime: str
-    event: str
-
+from server_min.store.rows import Device
 
 _COLUMNS = (
     "id, key, class AS class_, task, enrolled, revoked, polled, model, sequence, round, estimate_ms, "
@@ -50,7 +29,7 @@ class TokenRefused(Refused):
         self.code = code
 
 
-class Devices:
+class SqliteDevices:
     """Tables devices, tokens, nonces."""
 
     def __init__(self, database: Database) -> None:

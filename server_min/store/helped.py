@@ -8,28 +8,12 @@ Invariant: a round moves once, from open to answered or to void; a device and a 
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
 
 from server_min.store.database import Database
+from server_min.store.rows import HelpedRow
 
 
-@dataclass(frozen=True)
-class HelpedRow:
-    """A row of `helped`."""
-
-    id: bytes
-    manifest: bytes
-    h: bytes
-    quorum: int
-    state: str
-    reason: str
-    opened_at: float
-    ended_at: float | None
-    members: bytes | None
-    answer: bytes | None
-
-
-class Helped:
+class SqliteHelped:
     """Tables helped, journal."""
 
     def __init__(self, database: Database) -> None:

@@ -9,11 +9,11 @@ transaction.
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
 
-from server_min.store.blobs import BlobRow, insert_blobs
+from server_min.store.blobs import insert_blobs
 from server_min.store.database import Database
-from server_min.store.tasks import ReleaseRow, insert_release
+from server_min.store.rows import BlobRow, ReleaseRow, ReportRow, RoundRow, Transition
+from server_min.store.tasks import insert_release
 
 FINAL = ("installed", "void")
 # The column that holds when a state was entered.
@@ -27,63 +27,7 @@ STAMP = {
 }
 
 
-@dataclass(frozen=True)
-class RoundRow:
-    """A row of `rounds`."""
-
-    id: bytes
-    run: int
-    task: str
-    number: int
-    state: str
-    reason: str
-    sequence: int
-    manifest: bytes
-    h: bytes
-    quorum: int
-    close_at: int
-    deadline: float
-    cohort: int
-    members: bytes | None
-    masked_sum: bytes | None
-    opened_at: float
-    collecting_at: float | None
-    closed_at: float | None
-    unmasked_at: float | None
-    published_at: float | None
-    installed_at: float | None
-
-
-@dataclass(frozen=True)
-class ReportRow:
-    """An accepted report: header bytes, hash of the payload's blob, what the helper said."""
-
-    round: bytes
-    device: bytes
-    attempt: int
-    nonce: bytes
-    header: bytes
-    payload: bytes
-    size: int
-    received: float
-    helper: int | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class Transition:
-    """A state change."""
-
-    id: int
-    round: bytes
-    number: int
-    state: str
-    t: float
-    cohort: int
-    reason: str
-
-
-class Rounds:
+class SqliteRounds:
     """Tables rounds, transitions, invitations, reports."""
 
     def __init__(self, database: Database) -> None:

@@ -8,63 +8,13 @@ Invariant: sequences of a task only grow; the master weights of each release sta
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
 
 from edgefl.errors import UsageError
 from edgefl.wire import cbor
 from edgefl.wire.messages import Task
-from server_min.store.blobs import BlobRow, insert_blobs
+from server_min.store.blobs import insert_blobs
 from server_min.store.database import Database
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How rounds of a task are run; the hub's own, not part of the task's hash."""
-
-    n_max: int
-    quorum: int
-    close_at: int  # 0: all invited
-    deadline_s: int
-
-
-@dataclass(frozen=True)
-class TaskRow:
-    """A task with its settings."""
-
-    task: Task
-    settings: Settings
-
-
-@dataclass(frozen=True)
-class ReleaseRow:
-    """A row of `releases`."""
-
-    task: str
-    sequence: int
-    envelope: bytes
-    file: bytes
-    size: int
-    full: bytes
-    full_size: int
-    patch_size: int | None
-    probe: bytes
-    master: bytes
-    round: bytes | None
-    cohort: int
-    label: str
-    issued: int
-
-
-@dataclass(frozen=True)
-class Due:
-    """A queued run of rounds."""
-
-    id: int
-    task: str
-    remaining: int
-    every_s: float
-    due: float
-
+from server_min.store.rows import BlobRow, Due, ReleaseRow, Settings, TaskRow
 
 _RELEASE = (
     'task, sequence, envelope, file, size, "full", full_size, patch_size, probe, master, round, cohort, '
@@ -72,7 +22,7 @@ _RELEASE = (
 )
 
 
-class Tasks:
+class SqliteTasks:
     """Tables tasks, releases, schedule."""
 
     def __init__(self, database: Database) -> None:

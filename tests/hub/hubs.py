@@ -18,7 +18,7 @@ from tinymodel import Net
 
 from server_min.config import Hub, Listen, load_hub
 from server_min.setup import accept, init_helper, init_leader, pair
-from server_min.store import Store
+from server_min.store import SqliteStore
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,8 +47,8 @@ class Pair:
         return load_hub(getattr(self, which))
 
     @contextlib.contextmanager
-    def store(self, which: str = "leader") -> Iterator[Store]:
-        store = Store(getattr(self, which))
+    def store(self, which: str = "leader") -> Iterator[SqliteStore]:
+        store = SqliteStore(getattr(self, which))
         try:
             yield store
         finally:

@@ -25,7 +25,7 @@ from hub.devices import Entropy
 from hub.hubs import Pair, found_pair
 from server_min.helper import EXPIRE_S, HelperRounds
 from server_min.refusal import Refusal
-from server_min.store import Store
+from server_min.store import SqliteStore
 
 NOW = 1_800_000_000.0
 
@@ -37,7 +37,7 @@ class Bench:
         self.pair = pair
         self.leader, self.helper = pair.hub("leader"), pair.hub("helper")
         self.ca = signer(self.leader.private("ca"))
-        self.store = Store(pair.helper)
+        self.store = SqliteStore(pair.helper)
         self.now = NOW
         self.restart()
 

@@ -150,7 +150,7 @@ def test_five_of_eight_drop_out_and_nothing_is_opened(tmp_path: Path) -> None:
                 # The masked vectors are gone from the leader's disk too.
                 await until(
                     lambda: (
-                        not any(store.blobs.path(r.payload).exists() for r in store.rounds.reports(row.id))
+                        not any(store.blobs.size(r.payload) is not None for r in store.rounds.reports(row.id))
                     )
                 )
 

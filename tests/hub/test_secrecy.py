@@ -81,7 +81,7 @@ def traces_of(device: SimDevice) -> dict[str, bytes]:
 
 def test_either_hub_alone_sees_noise_and_both_see_the_sum(tmp_path: Path) -> None:
     hubs = found_pair(tmp_path)
-    add_task(hubs, quorum=2, deadline_s=30)
+    add_task(hubs, quorum=2, deadline_s=120)
 
     async def scenario() -> None:
         async with fleet(hubs, tmp_path, 5, quiet(4)) as devices:

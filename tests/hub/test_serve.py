@@ -15,7 +15,7 @@ import pytest
 from hub.devices import enroll_all
 from hub.hubs import ROOT, Pair, add_task, found_pair, free_ports, invite, running
 from server_min import serve
-from server_min.store import Store
+from server_min.store import SqliteStore
 
 
 @pytest.fixture(scope="module")
@@ -165,5 +165,5 @@ def test_grant_for_another_helper_is_refused(hubs: Pair, tmp_path: Path) -> None
 
 def test_store_of_an_unknown_folder_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="holds no hub"):
-        Store(tmp_path)
+        SqliteStore(tmp_path)
     assert list(tmp_path.iterdir()) == []
