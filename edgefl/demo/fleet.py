@@ -12,6 +12,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -119,10 +120,7 @@ class Fleet:
     def enroll(self) -> None:
         """Give each device a one-time token; it makes its own key and gets a certificate."""
         count = ("--count", str(len(self.devices)), "--valid", "10m")
-        self._hub_command("devices", "invite", "--task", TASK, *count, "--json", "--hub", self.leader)
-        tokens = json.loads(self._log("hub-command").with_suffix(".out").read_text().splitlines()[-1])[
-            "tokens"
-        ]
+        tokens = self.ask_hub("devices", "invite", "--task", TASK, *count)["tokens"]
         jobs = []
         for device, token in zip(self.devices, tokens, strict=True):
             file = device.folder / "token"
@@ -154,11 +152,13 @@ class Fleet:
         process = self._processes.start("the rounds command", HUB, args, self._log("rounds"))
         return process, Lines(process.out)
 
-    def ask_hub(self, *args: str) -> list[dict[str, object]]:
-        """Run a listing command of the leader and return what it prints as JSON."""
+    def ask_hub(self, *args: str) -> Any:
+        """Run a command of the leader and return what it prints as JSON, which stays in no file."""
+        out = self._log("hub-command").with_suffix(".out")
+        out.unlink(missing_ok=True)
         self._hub_command(*args, "--json", "--hub", self.leader)
-        out = self._log("hub-command").with_suffix(".out").read_text()
-        found: list[dict[str, object]] = json.loads(out.splitlines()[-1])
+        found = json.loads(out.read_text())
+        out.unlink()
         return found
 
     def require_alive(self) -> None:

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,7 @@ class Processes:
 
 
 @contextlib.contextmanager
-def _without_interrupts() -> Any:
+def _without_interrupts() -> Iterator[None]:
     """Ignore INT and TERM inside."""
     names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(name, signal.SIG_IGN) for name in names]

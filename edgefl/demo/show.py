@@ -173,14 +173,12 @@ def remarks(result: Result) -> list[str]:
         lines.append(f"[yellow]{missing} devices do not run the newest model.[/] See their logs.")
     recall_s = result.after.unseen.recall[1]
     if recall_s is not None:
-        lines.append(
-            f"What stays poor: class S on other patients, recall {recall_s:.0f} % "
-            "(22 beats; on the own tails 70 beats of two patients)."
-        )
+        lines.append(f"What stays poor: class S on other patients, recall {recall_s:.0f} % of 22 beats.")
     lines.append(
-        "The masked update is larger than the int8 weights that it trains: it has 11 bits a parameter with 8 "
-        "devices, and what is masked cannot be compressed. No noise is added: the sum itself is not "
-        "differentially private. With so few devices, noise for a useful epsilon would drown it."
+        f"The masked update is larger than the int8 weights that it trains: {result.devices} devices need "
+        f"{8 + (result.devices - 1).bit_length()} bits a parameter, and what is masked cannot be compressed. "
+        "No noise is added: the sum itself is not differentially private, and with so few devices the noise "
+        "for a useful epsilon would drown it."
     )
     return lines
 

@@ -63,6 +63,7 @@ def test_good_run_has_no_warning_and_names_its_limits() -> None:
     assert "did not learn" not in shown and "void" not in shown
     assert "50.0 → 75.0" in shown and "60.0 → 74.0" in shown
     assert "24 268 + 601 B" in shown and "25 000 B" in shown
+    assert "8 devices need 11 bits a parameter" in shown.replace("\n", " ")
     assert "What stays poor: class S on other patients" in shown
     assert "not differentially private" in shown.replace("\n", " ")
 
