@@ -41,6 +41,7 @@ class Installer:
         self._child: Child | None = None  # from WriteSlot to the end of RunGate
         self._timed_out = False
         self._begun = 0.0
+        self._probe = b""  # hash of the probe that is kept
 
     @property
     def sequence(self) -> int:
@@ -164,15 +165,16 @@ class Installer:
         body, layout = action.release.body, self.context.layout
         self._begun = self._begun or self.context.clock.monotonic()
         self.deferred = body.sequence
-        wanted = [body.probe]
-        if action.download.blob is not None and not layout.slot(body.file).exists():
+        self._probe = body.probe.sha256
+        wanted: list[BlobRef] = [body.probe]
+        if action.download.blob is not None and hash_of(layout.slot(body.file)) != body.file:
             wanted.append(action.download.blob)
+        wanted = [ref for ref in wanted if hash_of(layout.blob(ref.sha256)) != ref.sha256]
         self.context.journal.event(
             "release.install.begun",
             sequence=body.sequence,
             kind=action.download.kind,
-            bytes=action.download.blob.size if action.download.blob else 0,
-            probe_bytes=body.probe.size,
+            bytes=sum(ref.size for ref in wanted),
         )
         try:
             for ref in wanted:
@@ -186,8 +188,6 @@ class Installer:
 
     async def _download(self, ref: BlobRef) -> None:
         path = self.context.layout.blob(ref.sha256)
-        if hash_of(path) == ref.sha256:
-            return
         await self.context.hub.blob(ref, path)
         if hash_of(path) != ref.sha256:
             path.unlink()
@@ -219,8 +219,9 @@ class Installer:
         report = None
         if told is not None and told["ok"]:
             report = gate.GateReport(told["core"], told["interpreter"], told["outputs"], told["error"])
-        probe = Probe.decode(self.context.layout.blob(action.release.body.probe.sha256).read_bytes())
-        verdict, reason = gate.judge(probe, ending, report)
+        ref = action.release.body.probe
+        probe = Probe.decode(self.context.layout.blob(ref.sha256).read_bytes())
+        verdict, reason = gate.judge(ref.outputs, probe.n, ending, report)
         self.context.journal.event("release.gate.verdict", verdict=verdict.value, reason=reason)
         if verdict is gate.Verdict.PASS:
             return Done(Step.GATE)
@@ -289,4 +290,5 @@ class Installer:
     def _prune(self, keep: frozenset[bytes]) -> None:
         names = {file.hex() for file in keep}
         remove_others(self.context.layout.slots, names.__contains__)
-        remove_others(self.context.layout.spool, lambda name: not name.startswith("blob-"))
+        probe = self.context.layout.blob(self._probe).name  # the next Release very likely names it again
+        remove_others(self.context.layout.spool, lambda name: name == probe or not name.startswith("blob-"))

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The health gate's decision: whether a file may become the active model.
 
-In: the Release's probe, how the child process ended, what it computed.  Out: PASS, FAIL (the Release is
-bad) or NO_VERDICT (this machine had no room; nothing is held against the Release).  The child does the work
-elsewhere. Rule: the C core must give the probe's outputs exactly; ai-edge-litert's default delegate too;
-tflite-runtime rounds otherwise (KWS: outputs of 74 of 300 inputs differ, by up to 15 LSB), so it must load,
-run and agree in top-1 on 90 %. Source: boards section 3, updates-and-trust section 3.
+In: the outputs' hash in the Release, how the child process ended, what it computed. Out: PASS, FAIL (the
+Release is bad) or NO_VERDICT (this machine had no room; nothing is held against the Release). The child
+does the work elsewhere. Rule: the C core's outputs must have the signed hash; ai-edge-litert's default
+delegate must equal them; tflite-runtime rounds otherwise (KWS: outputs of 74 of 300 inputs differ, by up
+to 15 LSB), so it must load, run and agree in top-1 on 90 %. Source: boards section 3, updates-and-trust
+section 3.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import signal
 from dataclasses import dataclass
 from enum import Enum
 
-from edgefl.wire.messages import Probe
+from edgefl.wire.keys import sha256
 
 LITERT = "ai-edge-litert"
 TFLITE = "tflite-runtime"
@@ -64,8 +65,18 @@ def ending_of(returncode: int, error: int = 0) -> Ending:
     return Ending.FINISHED if returncode == 0 else Ending.CRASHED
 
 
-def judge(probe: Probe, ending: Ending, report: GateReport | None) -> tuple[Verdict, str]:
-    """Return the verdict and one line that says why."""
+def judge(outputs: bytes, n: int, ending: Ending, report: GateReport | None) -> tuple[Verdict, str]:
+    """Return the verdict and one line that says why.
+
+    Parameters
+    ----------
+    outputs : bytes
+        SHA-256 of the int8 outputs, as the Release states it.
+    n : int
+        Inputs of the probe.
+    ending, report
+        What became of the child.
+    """
     if ending in (Ending.NO_SPACE, Ending.KILLED):
         return Verdict.NO_VERDICT, f"the health gate had no room: {ending.value}"
     if ending is not Ending.FINISHED:
@@ -74,23 +85,23 @@ def judge(probe: Probe, ending: Ending, report: GateReport | None) -> tuple[Verd
         return Verdict.FAIL, "the health gate gave no result"
     if report.error:
         return Verdict.FAIL, f"the model did not run: {report.error}"
-    if report.core != probe.y:
-        return Verdict.FAIL, "the C core's outputs differ from the release's probe"
+    if sha256(report.core) != outputs or not report.core or len(report.core) % n:
+        return Verdict.FAIL, "the C core's outputs are not those that the release states"
     if not report.interpreter:
         return Verdict.PASS, "exact in the C core; no interpreter is installed"
     if report.interpreter == LITERT:
-        if report.outputs != probe.y:
-            return Verdict.FAIL, f"{LITERT}'s outputs differ from the release's probe"
+        if report.outputs != report.core:
+            return Verdict.FAIL, f"{LITERT}'s outputs differ from the C core's"
         return Verdict.PASS, f"exact in the C core and {LITERT}"
-    if len(report.outputs) != len(probe.y):
+    if len(report.outputs) != len(report.core):
         return (
             Verdict.FAIL,
-            f"{report.interpreter} gave {len(report.outputs)} bytes, the probe has {len(probe.y)}",
+            f"{report.interpreter} gave {len(report.outputs)} bytes, the C core {len(report.core)}",
         )
-    same = agreeing(probe.y, report.outputs, probe.n)
-    if same * TOP1_AGREEMENT[1] < probe.n * TOP1_AGREEMENT[0]:
-        return Verdict.FAIL, f"{report.interpreter} agrees on {same} of {probe.n} inputs, 90 % needed"
-    return Verdict.PASS, f"exact in the C core, {report.interpreter} agrees on {same} of {probe.n} inputs"
+    same = agreeing(report.core, report.outputs, n)
+    if same * TOP1_AGREEMENT[1] < n * TOP1_AGREEMENT[0]:
+        return Verdict.FAIL, f"{report.interpreter} agrees on {same} of {n} inputs, 90 % needed"
+    return Verdict.PASS, f"exact in the C core, {report.interpreter} agrees on {same} of {n} inputs"
 
 
 def agreeing(wanted: bytes, got: bytes, n: int) -> int:

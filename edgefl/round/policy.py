@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from edgefl.config.device import Policy
 from edgefl.errors import DataError, Refused
-from edgefl.secagg.params import round_params
 from edgefl.wire.envelope import open_envelope
 from edgefl.wire.keys import blake2b, key_id, sha256
 from edgefl.wire.messages import HubPin, Manifest, Task
@@ -45,7 +44,6 @@ def check_manifest(envelope: bytes, situation: Situation, policy: Policy) -> tup
     manifest, h = open_manifest(envelope, situation.hubs)
     _check_hubs(manifest, situation.hubs, policy)
     _check_task(manifest, situation)
-    round_params(manifest)
     if manifest.quorum < policy.quorum_min:
         raise Refused(f"the round's quorum is {manifest.quorum}, at least {policy.quorum_min} wanted here")
     if manifest.n_max > policy.n_max:

@@ -255,6 +255,13 @@ class BlobRef(Row):
 
 
 @dataclass(frozen=True)
+class ProbeRef(BlobRef):
+    """The probe's blob, and the SHA-256 of this file's int8 outputs on it under the `xnnpack` rule."""
+
+    outputs: Bytes32
+
+
+@dataclass(frozen=True)
 class Provenance(Message):
     """Where a model version comes from."""
 
@@ -278,7 +285,7 @@ class Release(Message):
     schema: Bytes32
     patches: Annotated[tuple[PatchRef, ...], Most(64)]
     full: BlobRef
-    probe: BlobRef
+    probe: ProbeRef
     task: Task
     runtime: Name
     provenance: Provenance
@@ -297,18 +304,17 @@ class Release(Message):
 
 @dataclass(frozen=True)
 class Probe(Message):
-    """Inputs and the file's own outputs under the `xnnpack` rule, int8, n of each."""
+    """n inputs, int8; the same blob for every Release of a task, so a device loads it once."""
 
     max_bytes: ClassVar[int] = 16 << 20
 
     n: Annotated[int, Range(1, 64)]
     x: Annotated[bytes, Most(12 << 20)]
-    y: Annotated[bytes, Most(3 << 20)]
 
     def check(self) -> None:
-        """Refuse lengths that n does not divide."""
-        if not self.x or not self.y or len(self.x) % self.n or len(self.y) % self.n:
-            raise DataError("Probe.x and y must hold n items each")
+        """Refuse a length that n does not divide."""
+        if not self.x or len(self.x) % self.n:
+            raise DataError("Probe.x must hold n inputs")
 
 
 # Round
@@ -465,7 +471,7 @@ class SetAnswer(Message):
 MESSAGES: tuple[type[Message], ...] = (
     HubPin, Token, EnrollRequest, EnrollAnswer, Credential,
     Poll, PollAnswer, Accepted, Decline, Empty, Problem,
-    Task, PatchRef, BlobRef, Provenance, Release, Probe,
+    Task, PatchRef, BlobRef, ProbeRef, Provenance, Release, Probe,
     Leader, Helper, Manifest, Report,
     Reports, ReportsAnswer, Member, SetStatement, VoidStatement, SetAnswer,
 )  # fmt: skip

@@ -22,7 +22,7 @@ from edgefl.ota import patch
 from edgefl.wire import cbor
 from edgefl.wire.envelope import seal
 from edgefl.wire.keys import Signer, sha256
-from edgefl.wire.messages import BlobRef, PatchRef, Probe, Provenance, Release, Task
+from edgefl.wire.messages import BlobRef, PatchRef, Probe, ProbeRef, Provenance, Release, Task
 from server_min.store import BlobRow, Blobs, ReleaseRow
 
 DAY_S = 86400
@@ -67,8 +67,8 @@ def build_release(
         patches.append(PatchRef(base.file, ref.sha256, ref.size))
     whole = kept.put(patch.full(source.file), "full")
     x = np.ascontiguousarray(source.probe_x)
-    y = Forward(graph).run(x)
-    probe = kept.put(Probe(n=len(x), x=x.tobytes(), y=y.tobytes()).encode(), "probe")
+    inputs = kept.put(Probe(n=len(x), x=x.tobytes()).encode(), "probe")
+    probe = ProbeRef(inputs.sha256, inputs.size, sha256(Forward(graph).run(x).tobytes()))
     master = kept.put(source.master.astype("<i8").tobytes(), "master")
     issued = int(now)
     sequence = max((bases[0].sequence if bases else 0) + 1, issued)

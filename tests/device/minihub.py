@@ -110,7 +110,8 @@ class MiniHub:
         """Make `file` the newest Release; returns the envelope's hash."""
         graph = read_model(file)
         x = np.random.default_rng(1).integers(-128, 128, (16, 8 * 8 * 3)).astype(np.int8)
-        probe = m.Probe(n=16, x=x.tobytes(), y=Forward(graph).run(x).tobytes())
+        inputs = self.keep(m.Probe(n=16, x=x.tobytes()).encode())
+        probe = m.ProbeRef(inputs.sha256, inputs.size, sha256(Forward(graph).run(x).tobytes()))
         patches = ()
         if self.releases and self.model != file:
             made = self.keep(patch.build(self.model, file))
@@ -119,7 +120,7 @@ class MiniHub:
         fields = {
             "model": "tiny", "class_": "any", "sequence": now + len(self.releases), "label": "",
             "issued": now, "expires": now + 86400, "file": sha256(file), "size": len(file),
-            "patches": patches, "full": self.keep(patch.full(file)), "probe": self.keep(probe.encode()),
+            "patches": patches, "full": self.keep(patch.full(file)), "probe": probe,
             "task": self.task(file), "runtime": "0", "schema": bytes(32),
             "provenance": m.Provenance(round=None, cohort=0, parents=()),
         }  # fmt: skip

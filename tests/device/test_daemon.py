@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
@@ -113,16 +114,12 @@ def test_damaged_patch_falls_back_to_the_whole_file(hub, device, damage):
 
 
 def test_file_that_computes_something_else_is_rejected_for_good(hub, device):
-    """The probe's outputs are another model's: the health gate says no, the Release is never tried again."""
+    """The stated outputs are another model's: the health gate says no, the Release is never tried again."""
     process = device.start()
     good = hub.model
     installed(device, good)
     other = hub.releases[-1][0].probe
-    from edgefl.wire.messages import Probe
-
-    probe = Probe.decode(hub.blobs[other.sha256])
-    wrong = Probe(n=probe.n, x=probe.x, y=bytes(len(probe.y)))
-    name = hub.publish(nudged(good, 1), probe=hub.keep(wrong.encode()))
+    name = hub.publish(nudged(good, 1), probe=replace(other, outputs=bytes(32)))
     wait_for(lambda: name in hub.polls[-1].rejected)
     assert device.active() == sha256(good).hexdigest()
     assert device.log("release.gate.verdict")[-1]["verdict"] == "fail"

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgefl.model.forward import Forward
 from edgefl.model.read import read_model
 from edgefl.model.vector import select_segments
 from edgefl.wire.envelope import open_envelope
@@ -103,8 +104,9 @@ def test_first_release_is_the_model_with_its_probe_and_master(hubs: Pair) -> Non
         file = store.blobs.read(release.file)
         assert file == tiny_model() and sha256(file) == release.file
         probe = Probe.decode(store.blobs.read(release.probe.sha256))
-        assert probe.n == 64 and len(probe.y) == 64 * 3
         graph = read_model(file)
+        x = np.frombuffer(probe.x, np.int8).reshape(probe.n, -1)
+        assert probe.n == 64 and sha256(Forward(graph).run(x).tobytes()) == release.probe.outputs
         segments = select_segments(graph, "all")
         master = load_master(store.blobs, row)
         # By hand: 256q + r, r from ChaCha20 by an independent implementation; biases b*2^-j.

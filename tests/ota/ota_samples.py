@@ -17,7 +17,7 @@ NOW = 1_800_000_000
 PINS = Pins(
     publisher=public_key(PUBLISHER), model="ecg", class_="any", runtime="0.1.0", max_file_bytes=1 << 20
 )
-PROBE = m.Probe(n=2, x=b"\x05" * 20, y=bytes([10, 20, 246, 3, 2, 1]))
+PROBE = m.Probe(n=2, x=b"\x05" * 20)
 
 TASK = m.Task(
     name="ecg", layers="head", loss="softmax_ce", class_weights_nano=None, lr_nano=10**7, epochs=1, batch=8,
@@ -58,7 +58,9 @@ def release(**changes: object) -> m.Release:
         "schema": bytes(32),
         "patches": (m.PatchRef(sha256(OLD), sha256(PATCH), len(PATCH)),),
         "full": m.BlobRef(sha256(FULL), len(FULL)),
-        "probe": m.BlobRef(sha256(PROBE.encode()), len(PROBE.encode())),
+        "probe": m.ProbeRef(
+            sha256(PROBE.encode()), len(PROBE.encode()), sha256(bytes([10, 20, 246, 3, 2, 1]))
+        ),
         "task": TASK,
         "runtime": "0.1",
         "provenance": m.Provenance(round=None, cohort=0, parents=()),

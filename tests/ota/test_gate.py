@@ -8,15 +8,16 @@ import errno
 import pytest
 
 from edgefl.ota.gate import LITERT, TFLITE, Ending, GateReport, Verdict, agreeing, ending_of, judge
-from edgefl.wire.messages import Probe
+from edgefl.wire.keys import sha256
 
 ROWS = [bytes([i, 100, 200]) for i in range(20)]  # top-1 is column 1: 200 is -56 as int8
-PROBE = Probe(n=20, x=bytes(40), y=b"".join(ROWS))
+Y = b"".join(ROWS)
+STATED = (sha256(Y), len(ROWS))
 
 
 def verdict(ending=Ending.FINISHED, **fields):
-    values = {"core": PROBE.y, "interpreter": LITERT, "outputs": PROBE.y, "error": "", **fields}
-    return judge(PROBE, ending, GateReport(**values))[0]
+    values = {"core": Y, "interpreter": LITERT, "outputs": Y, "error": "", **fields}
+    return judge(*STATED, ending, GateReport(**values))[0]
 
 
 def with_other_top(rows: int) -> bytes:
@@ -26,21 +27,21 @@ def with_other_top(rows: int) -> bytes:
 @pytest.mark.parametrize("ending", [Ending.NO_SPACE, Ending.KILLED])
 def test_no_room_is_no_verdict(ending):
     assert verdict(ending) is Verdict.NO_VERDICT
-    assert judge(PROBE, ending, None)[0] is Verdict.NO_VERDICT
+    assert judge(*STATED, ending, None)[0] is Verdict.NO_VERDICT
 
 
 @pytest.mark.parametrize("ending", [Ending.CRASHED, Ending.TIMED_OUT])
 def test_crash_or_hang_fails(ending):
     assert verdict(ending) is Verdict.FAIL
-    assert judge(PROBE, ending, None) == (Verdict.FAIL, f"the health gate {ending.value}")
+    assert judge(*STATED, ending, None) == (Verdict.FAIL, f"the health gate {ending.value}")
 
 
 def test_no_result_fails():
-    assert judge(PROBE, Ending.FINISHED, None)[0] is Verdict.FAIL
+    assert judge(*STATED, Ending.FINISHED, None)[0] is Verdict.FAIL
     assert verdict(error="unsupported op") is Verdict.FAIL
 
 
-@pytest.mark.parametrize("core", [b"", PROBE.y[:-1], PROBE.y[:-1] + b"\0", PROBE.y + b"\0"])
+@pytest.mark.parametrize("core", [b"", Y[:-1], Y[:-1] + b"\0", Y + b"\0"])
 def test_core_off_by_one_byte_fails(core):
     assert verdict(core=core) is Verdict.FAIL
     assert verdict(core=core, interpreter="", outputs=b"") is Verdict.FAIL
@@ -48,17 +49,16 @@ def test_core_off_by_one_byte_fails(core):
 
 def test_litert_must_be_exact():
     assert verdict() is Verdict.PASS
-    assert verdict(outputs=bytes([1]) + PROBE.y[1:]) is Verdict.FAIL
+    assert verdict(outputs=bytes([1]) + Y[1:]) is Verdict.FAIL
 
 
 def test_tflite_runtime_must_agree_in_top_1_on_nine_of_ten():
     assert (
-        verdict(interpreter=TFLITE, outputs=bytes((b + 3) & 127 if b < 100 else b for b in PROBE.y))
-        is Verdict.PASS
+        verdict(interpreter=TFLITE, outputs=bytes((b + 3) & 127 if b < 100 else b for b in Y)) is Verdict.PASS
     )
     assert verdict(interpreter=TFLITE, outputs=with_other_top(2)) is Verdict.PASS
     assert verdict(interpreter=TFLITE, outputs=with_other_top(3)) is Verdict.FAIL
-    assert verdict(interpreter=TFLITE, outputs=PROBE.y[:-3]) is Verdict.FAIL
+    assert verdict(interpreter=TFLITE, outputs=Y[:-3]) is Verdict.FAIL
 
 
 def test_without_interpreter_the_core_decides():

@@ -91,7 +91,7 @@ def test_newer_runtime_is_refused():
         {"size": PINS.max_file_bytes + 1},
         {"full": m.BlobRef(bytes(32), PINS.max_file_bytes + 1)},
         {"patches": (m.PatchRef(bytes(32), bytes(32), PINS.max_file_bytes + 1),)},
-        {"probe": m.BlobRef(bytes(32), m.Probe.max_bytes + 1)},
+        {"probe": m.ProbeRef(bytes(32), m.Probe.max_bytes + 1, bytes(32))},
     ],
 )
 def test_oversized_is_refused(changes):
