@@ -68,6 +68,7 @@ def build_parser() -> Parser:
     serve.add_argument("dir", type=Path)
     serve.add_argument("--helper", action="store_true", help="refuse to run unless it is a helper")
     task = command(commands, "task", "tasks").add_subparsers(dest="action", required=True, metavar="ACTION")
+    command(task, "example", "print a task.toml with every key, its default and its range")
     add = command(task, "add", "make a model a task and publish release 0", at_hub)
     add.add_argument("name")
     add.add_argument("model", type=Path)
@@ -125,9 +126,9 @@ def run(args: argparse.Namespace) -> int:
 
             return serve(args)
         case "task":
-            from server_min.commands.task import add
+            from server_min.commands import task
 
-            return add(args)
+            return task.example(args) if args.action == "example" else task.add(args)
         case "devices":
             from server_min.commands import devices
 

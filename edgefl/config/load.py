@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import types
+from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -51,15 +52,26 @@ def load(text: str, tables: type[T], base: Path) -> T:
     )
 
 
+HOW_TO_READ = "# Every key is shown with its default. Uncomment what you change.\n"
+
+
 def example(tables: type[Any]) -> str:
     """Return the configuration file with every key at its default, commented out, and explained."""
-    lines = ["# Every key is shown with its default. Uncomment what you change.", ""]
+    parts = [HOW_TO_READ]
     for name, cls in get_type_hints(tables).items():
-        lines += [f"# {cls.__doc__}", f"[{name}]"]
-        for item in fields(cls):
-            lines += [f"# {item.metadata['doc']}{_limits(item)}", f"#{item.name} = {_toml(item.default)}"]
-        lines.append("")
-    return "\n".join(lines)
+        parts.append(f"# {cls.__doc__}\n[{name}]\n" + "\n".join(_keys(cls)) + "\n")
+    return "\n".join(parts)
+
+
+def example_table(cls: type[Any]) -> str:
+    """Return the same of a file that is one table without a head."""
+    return "\n".join([HOW_TO_READ, *_keys(cls), ""])
+
+
+def _keys(cls: type[Any]) -> Iterator[str]:
+    for item in fields(cls):
+        yield f"# {item.metadata['doc']}{_limits(item)}"
+        yield f"#{item.name} = {_toml(item.default)}"
 
 
 def load_table(name: str, cls: type[Any], values: Any, base: Path) -> Any:

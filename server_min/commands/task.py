@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`edgefl-hub task add`: a model becomes a task, release 0 is published."""
+"""`edgefl-hub task`: a model becomes a task and release 0 is published; an example of its settings."""
 
 from __future__ import annotations
 
@@ -7,13 +7,21 @@ import argparse
 import re
 import time
 
+from edgefl.config.load import example_table
 from edgefl.errors import UsageError
 from edgefl.wire.keys import signer
 from server_min.commands.output import show
 from server_min.config import load_hub
 from server_min.rounds.release import Source, build_release
 from server_min.store import open_store
-from server_min.tasks import prepare_task
+from server_min.tasks import TaskToml, prepare_task
+
+
+def example(args: argparse.Namespace) -> int:
+    """Print every key of task.toml."""
+    text = example_table(TaskToml)
+    show(args, {"toml": text}, text.rstrip())
+    return 0
 
 
 def add(args: argparse.Namespace) -> int:

@@ -98,7 +98,9 @@ def test_disk_full_at_the_end_does_not_send_another_body(monkeypatch, hub, conte
     fail_once(monkeypatch, context.store, "finish_round")
     sent = asyncio.run(one_round(context, hub))
     assert len(sent) == 2 and sent[0].body == sent[1].body
-    assert not [p for p in context.layout.spool.iterdir() if not p.name.startswith("blob-")]
+    assert [path.name for path in context.layout.spool.iterdir()] == [
+        f"blob-{hub.releases[-1][0].probe.sha256.hex()}"
+    ]
 
 
 def test_secrets_do_not_show(hub, context):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgefl.config.load import example_table
 from edgefl.model.forward import Forward
 from edgefl.model.read import read_model
 from edgefl.model.vector import select_segments
@@ -160,3 +161,16 @@ def test_parser_corpus_is_refused_in_one_line(hubs: Pair, tmp_path: Path, shared
         assert done.returncode in (0, 64, 65) and "Traceback" not in done.stderr, file
         assert done.returncode == 0 or len(done.stderr.strip().splitlines()) == 1, file
         assert json.dumps(done.stderr)
+
+
+def test_documentation_holds_the_example(tmp_path: Path) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "task.toml"
+    if not page.parent.is_dir():
+        pytest.skip("needs the checkout's docs folder")
+    text = example_table(TaskToml)
+    assert page.read_text() == text, "write it anew: edgefl-hub task example > docs/task.toml"
+    uncommented = "\n".join(
+        line[1:] if line.startswith("#") and not line.startswith("# ") else line for line in text.splitlines()
+    )
+    (tmp_path / "task.toml").write_text(uncommented)
+    assert read_flat(tmp_path / "task.toml", "task", TaskToml) == TaskToml()
