@@ -21,11 +21,11 @@ from edgefl.config.device import setting
 from edgefl.errors import ConfigError, DataError, MissingInput
 from edgefl.model.forward import bias_exponents
 from edgefl.model.graph import Graph
+from edgefl.model.quantise import quantise
 from edgefl.model.read import read_model
+from edgefl.model.stream import start_residuals
 from edgefl.model.vector import Segment, select_segments, start_master, vector_size
-from edgefl.native.masks import key_stream
 from edgefl.secagg.params import ring_params
-from edgefl.wire.keys import sha256
 from edgefl.wire.messages import Task
 from server_min.store import Settings
 from server_min.toml import read_flat
@@ -93,7 +93,7 @@ def prepare_task(name: str, model: Path, config: Path, calibration: Path) -> New
         raise ConfigError(f"{config}: micro_batch {toml.micro_batch} is above batch {toml.batch}")
     if not toml.quorum <= toml.n_max or (toml.close_at and not toml.quorum <= toml.close_at <= toml.n_max):
         raise ConfigError(f"{config}: quorum <= close_at <= n_max must hold (close_at 0: all that can come)")
-    x = quantise_inputs(graph, load_inputs(calibration), calibration)
+    x = calibration_inputs(graph, calibration)
     of_segments = bias_exponents(graph, segments, x)
     exponents = tuple(j for s, j in zip(segments, of_segments, strict=True) if s.kind == "bias")
     dim = vector_size(segments)
@@ -118,7 +118,8 @@ def prepare_task(name: str, model: Path, config: Path, calibration: Path) -> New
         scale=toml.scale,
         dim=dim,
     )
-    residuals = np.frombuffer(key_stream(dim, residual_key(toml.seed)), np.int8)
+    kept = toml.shadow == "residual"  # devices of the other mode start without residuals
+    residuals = start_residuals(dim, toml.seed, 0) if kept else np.zeros(dim, np.int8)
     master = start_master(graph, segments, residuals, of_segments)
     settings = Settings(toml.n_max, toml.quorum, toml.close_at, toml.deadline_s)
     return NewTask(task, settings, file, master, x[:MAX_PROBE])
@@ -133,11 +134,6 @@ def ring_width(toml: TaskToml, config: Path) -> Literal[16, 32]:
     except DataError as error:
         raise ConfigError(f"{config}: {error}") from None
     return width
-
-
-def residual_key(seed: int, number: int = 0) -> bytes:
-    """Return the key of the start residuals of a round (docs/training.md, "Randomness")."""
-    return sha256(b"edgefl/1/residual\0" + seed.to_bytes(8, "little") + number.to_bytes(8, "little"))
 
 
 def nano(value: float) -> int:
@@ -175,24 +171,11 @@ def load_inputs(path: Path) -> np.ndarray:
         raise DataError(f"{path} is not an npz file of plain arrays") from None
 
 
-def quantise_inputs(graph: Graph, x: np.ndarray, where: Path) -> np.ndarray:
-    """Return int8 [n, size]: float inputs by the model's input parameters, int8 as they are.
-
-    Raises
-    ------
-    DataError
-        Another shape or dtype, no sample, or values that are not finite.
-    """
-    tensor = graph.tensors[graph.input]
-    if x.ndim < 1 or not len(x) or x.size != len(x) * tensor.size:
-        shape = "x".join(map(str, tensor.shape))
-        raise DataError(f"{where}: x has shape {list(x.shape)}, the model takes [n, {shape}]")
-    x = x[:MAX_CALIBRATION].reshape(-1, tensor.size)
-    if x.dtype == np.int8:
-        return np.ascontiguousarray(x)
-    if x.dtype.kind != "f":
-        raise DataError(f"{where}: x is {x.dtype}, it must be int8 or float32")
-    if not np.isfinite(x).all():
-        raise DataError(f"{where}: x holds NaN or infinite values")
-    q = np.rint(x.astype(np.float32) / np.float32(tensor.scale)) + tensor.zero
-    return np.ascontiguousarray(np.clip(q, -128, 127).astype(np.int8))
+def calibration_inputs(graph: Graph, path: Path) -> np.ndarray:
+    """Return at most MAX_CALIBRATION inputs as the devices quantise them, int8 [n, size]."""
+    x = load_inputs(path)
+    try:
+        q = quantise(graph, x[:MAX_CALIBRATION] if x.ndim else x)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    return q.reshape(len(q), -1)

@@ -13,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 from edgefl.adapters.h2conn import Answer, Connection, Sink
+from edgefl.adapters.timeout import within
 from edgefl.errors import DataError, EdgeflError, Refused, StorageError, TemporaryFailure, Unavailable
 from edgefl.ports import Clock
 from edgefl.wire import cbor, httpsig
@@ -251,18 +252,6 @@ class Client:
                 seconds = self.timeouts.connect
                 self._connection = await Connection.open(self.host, self.port, self.tls, seconds)
             return self._connection
-
-
-async def within(seconds: float, job: Coroutine[Any, Any, T]) -> T:
-    """Do as `asyncio.wait_for`, which before Python 3.12 loses a cancellation that comes with the result."""
-    task = asyncio.ensure_future(job)
-    try:
-        await asyncio.wait({task}, timeout=seconds)
-        if not task.done():
-            raise asyncio.TimeoutError
-        return task.result()
-    finally:
-        task.cancel()
 
 
 def refusal(answer: Answer) -> tuple[str, str]:

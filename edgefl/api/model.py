@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 
 from edgefl.api.files import read_file, write_file
-from edgefl.data.batch import quantise
 from edgefl.errors import UsageError
 from edgefl.model.flat import MAX_FILE_BYTES
 from edgefl.model.forward import Forward
 from edgefl.model.graph import Graph
+from edgefl.model.quantise import quantise
 from edgefl.model.read import read_model
 
 

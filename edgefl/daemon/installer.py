@@ -15,6 +15,7 @@ from typing import Any
 import edgefl
 from edgefl.adapters.entropy import jitter
 from edgefl.adapters.files import hash_of, linked, relink, remove_others
+from edgefl.adapters.timeout import within
 from edgefl.daemon.child import Child
 from edgefl.daemon.context import Context
 from edgefl.daemon.journal import one_line
@@ -233,7 +234,7 @@ class Installer:
         assert self._child is not None
         try:
             seconds = self.context.config.model.gate_timeout_s
-            return await asyncio.wait_for(self._child.message(), seconds)
+            return await within(seconds, self._child.message())
         except asyncio.TimeoutError:
             self._timed_out = True
             return None

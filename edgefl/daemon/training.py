@@ -14,6 +14,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgefl.adapters.timeout import within
 from edgefl.daemon.child import Child
 from edgefl.daemon.context import Context
 from edgefl.errors import EdgeflError, Refused
@@ -53,9 +54,7 @@ async def train(
     context.journal.event("round.train.begun", round=name, attempt=record.attempt)
     limit = min(context.config.worker.timeout_s, manifest.deadline - context.hub_now())
     try:
-        told = await asyncio.wait_for(
-            _run(context, _job(context, record, manifest, h, seed)), max(limit, 0.1)
-        )
+        told = await within(max(limit, 0.1), _run(context, _job(context, record, manifest, h, seed)))
     except (EdgeflError, asyncio.TimeoutError) as error:
         told = {"ok": False, "reason": str(error) or "the worker took too long"}
     if not told["ok"]:

@@ -12,9 +12,8 @@ import numpy as np
 
 from edgefl.errors import DataError
 from edgefl.model.graph import Graph
+from edgefl.model.quantise import quantise
 from edgefl.types import Batch
-
-_CHUNK = 1 << 20  # values quantised at a time: 4 MB of float32 beside the result
 
 
 def make_batch(graph: Graph, x: np.ndarray, y: np.ndarray) -> Batch:
@@ -49,57 +48,6 @@ def make_batch(graph: Graph, x: np.ndarray, y: np.ndarray) -> Batch:
     return Batch(x=quantised, y=labels)
 
 
-def quantise(graph: Graph, x: np.ndarray) -> np.ndarray:
-    """Bring samples into the model's input quantisation.
-
-    Parameters
-    ----------
-    graph : Graph
-        The model.
-    x : ndarray, shape (n, ...)
-        As in `make_batch`.
-
-    Returns
-    -------
-    ndarray of int8, shape (n, H, W, C)
-        round(x / scale) + zero point, nearest even, clamped; a view of `x` where it is int8 already.
-    """
-    tensor = graph.tensors[graph.input]
-    x = np.asarray(x)
-    own = tensor.sample_shape
-    if x.ndim < 1 or _without_ones(x.shape[1:]) != _without_ones(own):
-        raise DataError(
-            f"x has shape {list(x.shape)}", hint=f"this model takes [n, {', '.join(map(str, own))}]"
-        )
-    if len(x) == 0:
-        raise DataError("x has no samples; at least one is needed")
-    shape = (len(x), *tensor.shape)
-    if x.dtype == np.int8 and graph.input_dtype == "int8":
-        return np.ascontiguousarray(x).reshape(shape)
-    if x.dtype.kind != "f":
-        own_dtype = "" if graph.input_dtype == "float32" else f" or its stored {graph.input_dtype}"
-        raise DataError(f"x is {x.dtype}", hint=f"this model takes float values{own_dtype}")
-    return _quantise_float(x, tensor.scale, tensor.zero).reshape(shape)
-
-
-def _quantise_float(x: np.ndarray, scale: float, zero: int) -> np.ndarray:
-    flat = np.ascontiguousarray(x).reshape(-1)
-    out = np.empty(flat.size, np.int8)
-    with np.errstate(over="ignore"):
-        for i in range(0, flat.size, _CHUNK):
-            part = flat[i : i + _CHUNK].astype(np.float32)
-            if not np.isfinite(part).all():
-                bad = i + int(np.flatnonzero(~np.isfinite(part))[0])
-                raise DataError(
-                    f"x holds NaN or infinity at sample {bad // (flat.size // len(x))}; clean the data first"
-                )
-            low, high = np.float32(-128 - zero), np.float32(127 - zero)
-            out[i : i + _CHUNK] = (
-                np.rint(np.clip(part / np.float32(scale), low, high)) + np.float32(zero)
-            ).astype(np.int8)
-    return out
-
-
 def _check_labels(y: np.ndarray, n_classes: int) -> np.ndarray:
     y = np.asarray(y)
     if y.dtype.kind not in "iu":
@@ -111,7 +59,3 @@ def _check_labels(y: np.ndarray, n_classes: int) -> np.ndarray:
             f"y holds labels {int(y.min())}..{int(y.max())}, this model has classes 0..{n_classes - 1}"
         )
     return y.astype(np.int64)
-
-
-def _without_ones(shape: tuple[int, ...]) -> list[int]:
-    return [n for n in shape if n != 1]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefl.data.score import score_classes
 from edgefl.demo.beats import CLASSES
 
 N, S, V = range(3)
@@ -49,16 +50,6 @@ def ratio(part: int, whole: int, unit: float = 100.0) -> float | None:
     return unit * part / whole if whole else None
 
 
-def macro_f1(counts: NDArray[np.int64]) -> float:
-    """Return the mean F1 in percent over the classes that occur in the truth; 0 if there are none."""
-    f1 = [
-        200.0 * counts[c, c] / (counts[c].sum() + counts[:, c].sum())
-        for c in range(len(CLASSES))
-        if counts[c].any()
-    ]
-    return float(np.mean(f1)) if f1 else 0.0
-
-
 def score(truth: NDArray[np.int64], predicted: NDArray[np.int64], record: NDArray[np.int16]) -> Score:
     """Score predictions.
 
@@ -70,9 +61,14 @@ def score(truth: NDArray[np.int64], predicted: NDArray[np.int64], record: NDArra
     Returns
     -------
     Score
-        Patients in the order of their first beat.
+        Patients in the order of their first beat. Macro-F1 is that of `edgefl eval`.
+
+    Raises
+    ------
+    DataError
+        There are no beats.
     """
-    counts = confusion(truth, predicted)
+    pooled = score_classes(truth, predicted)
     patients = []
     for number in dict.fromkeys(record.tolist()):
         own = confusion(truth[record == number], predicted[record == number])
@@ -84,5 +80,5 @@ def score(truth: NDArray[np.int64], predicted: NDArray[np.int64], record: NDArra
                 false_v_per_1000=ratio(int(own[N, V]), int(own[N].sum()), 1000.0),
             )
         )
-    recall = tuple(ratio(int(counts[c, c]), int(counts[c].sum())) for c in range(len(CLASSES)))
-    return Score(macro_f1(counts), recall, tuple(patients))
+    recall = tuple(pooled.recall.get(c) for c in range(len(CLASSES)))
+    return Score(pooled.macro_f1, recall, tuple(patients))

@@ -18,12 +18,12 @@ from edgefl.errors import DataError, ModelError
 from edgefl.model.forward import Forward, bias_exponents, check_input
 from edgefl.model.graph import Graph, Op
 from edgefl.model.plan import Planner
+from edgefl.model.stream import rounding_keys, shuffled
 from edgefl.model.vector import MAX_EXPONENT, MIN_EXPONENT, Segment, rne_shift, select_segments, vector_size
 from edgefl.native.engine import Engine
 from edgefl.train.options import check_labels, check_options, check_whole
 from edgefl.train.report import FitReport, LayerReport, layer_reports
 from edgefl.train.state import training_state
-from edgefl.train.stream import rounding_keys, shuffled
 from edgefl.types import Batch, RawDelta
 
 CALIBRATION_SAMPLES = 256

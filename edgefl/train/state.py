@@ -16,9 +16,9 @@ import numpy as np
 from edgefl.errors import ModelError
 from edgefl.model.graph import Graph, Node, Op
 from edgefl.model.plan import frozen_state
+from edgefl.model.stream import start_residuals
 from edgefl.model.vector import Segment, vector_size
 from edgefl.native.engine import TERMS_MAX, ParamState
-from edgefl.train.stream import start_residuals
 
 
 def input_rate(scale: float) -> float:

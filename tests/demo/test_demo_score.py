@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgefl.demo.score import confusion, macro_f1, score
+from edgefl.demo.score import score
+from edgefl.errors import DataError
 
 
 def arrays(*columns: str) -> list[np.ndarray]:
@@ -20,14 +21,22 @@ def test_perfect_predictions_score_100() -> None:
     assert result.macro_f1 == 100 and result.recall == (100, 100, 100)
 
 
+def pooled(truth: str, predicted: str) -> float:
+    t, p = arrays(truth, predicted)
+    return score(t, p, np.full(len(t), 203, np.int16)).macro_f1
+
+
 def test_all_normal_scores_a_third_of_its_f1() -> None:
-    truth, predicted = arrays("NNNNNNNNSV", "NNNNNNNNNN")
-    assert macro_f1(confusion(truth, predicted)) == pytest.approx(100 * (16 / 18) / 3)
+    assert pooled("NNNNNNNNSV", "NNNNNNNNNN") == pytest.approx(100 * (16 / 18) / 3)
 
 
 def test_class_that_never_occurs_is_left_out_of_the_mean() -> None:
-    truth, predicted = arrays("NNNV", "NNVV")
-    assert macro_f1(confusion(truth, predicted)) == pytest.approx(100 * (2 * 2 / 5 + 2 * 1 / 3) / 2)
+    assert pooled("NNNV", "NNVV") == pytest.approx(100 * (2 * 2 / 5 + 2 * 1 / 3) / 2)
+
+
+def test_class_that_is_only_predicted_counts_as_zero() -> None:
+    """As in `edgefl eval`: false alarms of a class that a patient does not have are not forgiven."""
+    assert pooled("NNNV", "NNSV") == pytest.approx(100 * (2 * 2 / 5 + 1 + 0) / 3)
 
 
 def test_patients_keep_their_order_and_have_none_where_no_beat_counts() -> None:
@@ -38,7 +47,7 @@ def test_patients_keep_their_order_and_have_none_where_no_beat_counts() -> None:
     assert (second.record, second.beats, second.v_recall, second.false_v_per_1000) == (101, 2, None, 0.0)
 
 
-def test_no_beats_score_zero_without_recall() -> None:
+def test_no_beats_cannot_be_scored() -> None:
     empty = np.zeros(0, np.int64)
-    result = score(empty, empty, np.zeros(0, np.int16))
-    assert result.macro_f1 == 0 and result.recall == (None, None, None) and result.patients == ()
+    with pytest.raises(DataError):
+        score(empty, empty, np.zeros(0, np.int16))

@@ -10,7 +10,8 @@ import time
 import pytest
 
 from edgefl.adapters.clock import SystemClock
-from edgefl.adapters.http import Caller, Client, HubRefused, Timeouts, tls_context, within
+from edgefl.adapters.http import Caller, Client, HubRefused, Timeouts, tls_context
+from edgefl.adapters.timeout import within
 from edgefl.errors import DataError, Refused, StorageError, TemporaryFailure, Unavailable
 from edgefl.wire import cbor, keys
 
@@ -304,5 +305,24 @@ def test_cancellation_that_comes_with_the_answer_is_not_lost() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+    asyncio.run(scenario())
+
+
+def test_time_limit_ends_the_job_before_it_raises():
+    """What a cancelled job cleans up (a child process, say) is done when the limit is reported."""
+    ended = []
+
+    async def job():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0)
+            ended.append(True)
+
+    async def scenario():
+        with pytest.raises(asyncio.TimeoutError):
+            await within(0.01, job())
+        assert ended
 
     asyncio.run(scenario())

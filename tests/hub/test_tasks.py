@@ -19,7 +19,7 @@ from edgefl.wire.keys import key_id, public_key, sha256
 from edgefl.wire.messages import Probe, Release
 from hub.hubs import TASK, Pair, add_task, found_pair, tiny_model
 from server_min.rounds.release import load_master
-from server_min.tasks import TaskToml, prepare_task, residual_key
+from server_min.tasks import TaskToml, prepare_task
 from server_min.toml import read_flat
 
 GOOD = TASK.format(n_max=16, quorum=2, close_at=0, deadline_s=20, epochs=1)
@@ -70,10 +70,12 @@ NAN = np.full((2, 8, 8, 2), np.nan, np.float32)
         ({"toml": GOOD.replace('layers = "all"', 'layers = "some"')}, 64, "layers"),
         ({"toml": GOOD.replace('layers = "all"', 'layers = "last:9"')}, 64, "3 operators"),
         ({"toml": "lr ="}, 78, "TOML"),
-        ({"x": np.zeros((2, 8, 8, 3), np.float32)}, 65, "8x8x2"),
-        ({"x": np.zeros((0, 8, 8, 2), np.float32)}, 65, "8x8x2"),
+        ({"x": np.zeros((2, 8, 8, 3), np.float32)}, 65, "[n, 8, 8, 2]"),
+        ({"x": np.zeros((2, 2, 8, 8), np.float32)}, 65, "[n, 8, 8, 2]"),  # as many values, another order
+        ({"x": np.float32(1)}, 65, "[n, 8, 8, 2]"),
+        ({"x": np.zeros((0, 8, 8, 2), np.float32)}, 65, "no samples"),
         ({"x": NAN}, 65, "NaN"),
-        ({"x": np.zeros((2, 8, 8, 2), np.int64)}, 65, "int8 or float32"),
+        ({"x": np.zeros((2, 8, 8, 2), np.int64)}, 65, "float values or its stored int8"),
         ({"x": {"y": np.zeros(3)}}, 65, "no array x"),
         ({"x": {"x": np.array([{}, {}], object)}}, 65, "plain arrays"),
         ({"x": b"PK not a zip"}, 65, "npz"),
@@ -111,7 +113,8 @@ def test_first_release_is_the_model_with_its_probe_and_master(hubs: Pair) -> Non
         segments = select_segments(graph, "all")
         master = load_master(store.blobs, row)
         # By hand: 256q + r, r from ChaCha20 by an independent implementation; biases b*2^-j.
-        r = chacha20(residual_key(0), len(master)).view(np.int8)
+        key = sha256(b"edgefl/1/residual\0" + bytes(16))  # seed 0, round 0
+        r = chacha20(key, len(master)).view(np.int8)
         exponents = iter(release.task.exponents)
         for s in segments:
             p, part = graph.params[s.param], slice(s.offset, s.offset + s.size)
@@ -174,3 +177,18 @@ def test_documentation_holds_the_example(tmp_path: Path) -> None:
     )
     (tmp_path / "task.toml").write_text(uncommented)
     assert read_flat(tmp_path / "task.toml", "task", TaskToml) == TaskToml()
+
+
+@pytest.mark.parametrize("shadow", ["residual", "none"])
+def test_master_starts_where_the_devices_start(tmp_path: Path, shadow: str) -> None:
+    """With shadow = "none" devices start without residuals, so the master has none either."""
+    (tmp_path / "m.tflite").write_bytes(tiny_model())
+    (tmp_path / "t.toml").write_text(f'{GOOD}\nshadow = "{shadow}"\n')
+    np.savez(tmp_path / "c.npz", x=np.zeros((4, 8, 8, 2), np.int8))
+    new = prepare_task("t", tmp_path / "m.tflite", tmp_path / "t.toml", tmp_path / "c.npz")
+    graph = read_model(tiny_model())
+    weights = [s for s in select_segments(graph, "all") if s.kind == "weight"]
+    rest = np.concatenate(
+        [(new.master[s.offset : s.stop] >> 16) - 256 * graph.params[s.param].q.reshape(-1) for s in weights]
+    )
+    assert rest.any() == (shadow == "residual")

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from edgefl.model.read import read_model
+from edgefl.model.stream import shuffled, start_residuals
 from edgefl.native import lib
 from edgefl.native.engine import select_isa, supported_isas
 from edgefl.train import Session
-from edgefl.train.stream import shuffled, start_residuals
 from edgefl.types import Batch
 
 KWS = "b1b0607282fc0d6134ae91132211f0e5f37d337b7b4e246f9d7ac0a00c4046ec"
