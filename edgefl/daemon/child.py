@@ -3,7 +3,7 @@
 
 In: module, job (CBOR on its stdin), limits of time.  Out: its messages (CBOR, each with a u32 length, on
 stdout) and how it ended. It gets no descriptor but these, an environment of a few names, and no terminal;
-what it prints on stderr goes nowhere unless the supervisor debugs. Refuses messages above 1 MiB.
+what it prints on stderr goes nowhere unless the supervisor debugs. Refuses messages above MAX_MESSAGE.
 Invariant: when `Child.stop` returns, the process is gone.
 """
 

@@ -2,9 +2,9 @@
 """The installer's child process: a download becomes a slot, then the health gate runs what stands there.
 
 In: a job on stdin: the Release's envelope and the pins to check it with, the blob, the base file, the slot,
-the probe.  Out: message 1, the slot is durable (or why not); message 2, the outputs that C core and
-interpreter gave. It judges nothing: the supervisor does (edgefl/ota/gate.py), so a crash here fails the
-Release and harms nobody.
+the probe.  Out: message 1, the slot is durable (or why not); message 2, the hash of the C core's outputs
+and how far an interpreter's agree. It judges nothing: the supervisor does (edgefl/ota/gate.py), so a crash
+here fails the Release and harms nobody.
 Invariant: a slot appears under its name only whole, with the signed hash, fsynced.
 Source: updates-and-trust design, section 3; boards design, section 3.
 """
@@ -67,8 +67,10 @@ def write_slot(job: dict[str, Any]) -> None:
 
 
 def check(job: dict[str, Any]) -> dict[str, object]:
-    """Return what C core and interpreter give for the probe; an error of the model is a result too."""
+    """Return a GateReport's fields: what C core and interpreter give; an error of the model is one too."""
     from edgefl.model.read import read_model
+    from edgefl.ota.gate import agreeing
+    from edgefl.wire.keys import sha256
     from edgefl.wire.messages import Probe
 
     probe = Probe.decode(Path(job["probe"]).read_bytes())
@@ -77,8 +79,15 @@ def check(job: dict[str, Any]) -> dict[str, object]:
         core = run_core(graph, probe)
         name, outputs = run_interpreter(graph, probe, job["runtime"])
     except EdgeflError as error:
-        return {"core": b"", "interpreter": "", "outputs": b"", "error": str(error)[:200]}
-    return {"core": core, "interpreter": name, "outputs": outputs, "error": ""}
+        return {"core": b"", "n": 0, "interpreter": "", "exact": False, "agree": 0, "error": str(error)[:200]}
+    return {
+        "core": sha256(core),
+        "n": probe.n,
+        "interpreter": name,
+        "exact": outputs == core,
+        "agree": agreeing(core, outputs, probe.n),
+        "error": "",
+    }
 
 
 def run_core(graph: Graph, probe: Probe) -> bytes:

@@ -22,7 +22,7 @@ from edgefl.daemon.journal import one_line
 from edgefl.errors import DataError, EdgeflError
 from edgefl.ota import gate, install, release
 from edgefl.ota.install import Done, Failed, Failure, Step
-from edgefl.wire.messages import BlobRef, Probe
+from edgefl.wire.messages import BlobRef
 
 CHILD = "edgefl.daemon.gate"
 
@@ -219,10 +219,9 @@ class Installer:
         ending = await self._ending(int(told.get("errno", 0)) if told else 0)
         report = None
         if told is not None and told["ok"]:
-            report = gate.GateReport(told["core"], told["interpreter"], told["outputs"], told["error"])
-        ref = action.release.body.probe
-        probe = Probe.decode(self.context.layout.blob(ref.sha256).read_bytes())
-        verdict, reason = gate.judge(ref.outputs, probe.n, ending, report)
+            del told["ok"]
+            report = gate.GateReport(**told)
+        verdict, reason = gate.judge(action.release.body.probe.outputs, ending, report)
         self.context.journal.event("release.gate.verdict", verdict=verdict.value, reason=reason)
         if verdict is gate.Verdict.PASS:
             return Done(Step.GATE)

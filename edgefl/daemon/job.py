@@ -14,7 +14,7 @@ from typing import Any
 from edgefl.errors import DataError, EdgeflError, StorageError
 from edgefl.wire import cbor
 
-MAX_MESSAGE = 16 << 20  # two sets of the probe's outputs are the largest
+MAX_MESSAGE = 1 << 20
 
 
 def read_job() -> dict[str, Any]:

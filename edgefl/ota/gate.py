@@ -16,8 +16,6 @@ import signal
 from dataclasses import dataclass
 from enum import Enum
 
-from edgefl.wire.keys import sha256
-
 LITERT = "ai-edge-litert"
 TFLITE = "tflite-runtime"
 TOP1_AGREEMENT = (9, 10)
@@ -44,15 +42,19 @@ class Ending(Enum):
 
 @dataclass(frozen=True)
 class GateReport:
-    """What the child computed on the probe's inputs; bytes are int8 outputs in the probe's layout.
+    """What the child computed on the probe's n inputs.
 
+    core: SHA-256 of the C core's int8 outputs.
     interpreter: `ai-edge-litert`, `tflite-runtime`, or empty if none is installed on this board.
+    exact: its outputs are the C core's.  agree: inputs on which `agreeing` finds the same class.
     error: one line if the file did not parse or run; empty otherwise.
     """
 
     core: bytes
+    n: int
     interpreter: str
-    outputs: bytes
+    exact: bool
+    agree: int
     error: str
 
 
@@ -65,15 +67,13 @@ def ending_of(returncode: int, error: int = 0) -> Ending:
     return Ending.FINISHED if returncode == 0 else Ending.CRASHED
 
 
-def judge(outputs: bytes, n: int, ending: Ending, report: GateReport | None) -> tuple[Verdict, str]:
+def judge(outputs: bytes, ending: Ending, report: GateReport | None) -> tuple[Verdict, str]:
     """Return the verdict and one line that says why.
 
     Parameters
     ----------
     outputs : bytes
         SHA-256 of the int8 outputs, as the Release states it.
-    n : int
-        Inputs of the probe.
     ending, report
         What became of the child.
     """
@@ -85,27 +85,24 @@ def judge(outputs: bytes, n: int, ending: Ending, report: GateReport | None) -> 
         return Verdict.FAIL, "the health gate gave no result"
     if report.error:
         return Verdict.FAIL, f"the model did not run: {report.error}"
-    if sha256(report.core) != outputs or not report.core or len(report.core) % n:
+    if report.core != outputs or report.n < 1:
         return Verdict.FAIL, "the C core's outputs are not those that the release states"
     if not report.interpreter:
         return Verdict.PASS, "exact in the C core; no interpreter is installed"
     if report.interpreter == LITERT:
-        if report.outputs != report.core:
+        if not report.exact:
             return Verdict.FAIL, f"{LITERT}'s outputs differ from the C core's"
         return Verdict.PASS, f"exact in the C core and {LITERT}"
-    if len(report.outputs) != len(report.core):
-        return (
-            Verdict.FAIL,
-            f"{report.interpreter} gave {len(report.outputs)} bytes, the C core {len(report.core)}",
-        )
-    same = agreeing(report.core, report.outputs, n)
-    if same * TOP1_AGREEMENT[1] < n * TOP1_AGREEMENT[0]:
-        return Verdict.FAIL, f"{report.interpreter} agrees on {same} of {n} inputs, 90 % needed"
-    return Verdict.PASS, f"exact in the C core, {report.interpreter} agrees on {same} of {n} inputs"
+    told = f"{report.interpreter} agrees on {report.agree} of {report.n} inputs"
+    if report.agree * TOP1_AGREEMENT[1] < report.n * TOP1_AGREEMENT[0]:
+        return Verdict.FAIL, f"{told}, 90 % needed"
+    return Verdict.PASS, f"exact in the C core, {told}"
 
 
 def agreeing(wanted: bytes, got: bytes, n: int) -> int:
-    """Return on how many of n inputs two sets of int8 outputs name the same class."""
+    """Return on how many of n inputs two sets of int8 outputs name the same class; 0 if one is not whole."""
+    if not wanted or len(wanted) % n or len(got) != len(wanted):
+        return 0
     width = len(wanted) // n
     a, b = memoryview(wanted).cast("b"), memoryview(got).cast("b")
     if width == 1:

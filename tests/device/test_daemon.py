@@ -11,8 +11,9 @@ import time
 from dataclasses import replace
 from hashlib import sha256
 
+import numpy as np
 import pytest
-from tinymodel import small_cnn
+from tinymodel import Net, small_cnn
 
 from .conftest import wait_for
 from .fakehub import Drop, GoAway
@@ -436,4 +437,15 @@ def test_hub_that_answers_at_once_is_not_hammered(hub, device):
     begun = len(hub.requests)
     time.sleep(1.0)
     assert len(hub.requests) - begun < 30
+    assert device.stop(process) == 0
+
+
+def test_model_with_large_outputs_passes_the_gate(hub, device):
+    """1.2 MB of outputs on the probe: what the child reports does not grow with the model."""
+    device.configure(model={"runtime": "core"})
+    process = device.start()
+    installed(device, hub.model)
+    wide = Net((1, 8, 8, 3), np.random.default_rng(0)).conv(1200).build()
+    hub.publish(wide)
+    installed(device, wide)
     assert device.stop(process) == 0
