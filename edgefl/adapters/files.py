@@ -89,6 +89,25 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def make_durable(path: Path) -> None:
+    """Sync a file that another process wrote, and its name.
+
+    Raises
+    ------
+    StorageError
+        The disk failed.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise storage_error(error, path) from None
+
+
 def write_durable(path: Path, data: bytes, mode: int = PUBLIC, part: Path | None = None) -> None:
     """Replace a file: write beside it, fsync, rename, fsync the folder.
 

@@ -50,7 +50,7 @@ def main() -> int:
 
 def write_slot(job: dict[str, Any]) -> None:
     """Make the slot's file, unless it stands there already with the right hash."""
-    from edgefl.adapters.files import write_durable
+    from edgefl.adapters.files import make_durable, write_durable
     from edgefl.ota import release
     from edgefl.wire.keys import sha256
 
@@ -58,7 +58,7 @@ def write_slot(job: dict[str, Any]) -> None:
     verified = release.verify(job["envelope"], pins, seen=job["seen"], clock=job["clock"], floor=job["floor"])
     slot = Path(job["slot"])
     if slot.exists() and sha256(slot.read_bytes()) == verified.body.file:
-        return
+        return make_durable(slot)  # an earlier life may have been killed between rename and fsync
     base = Path(job["base"]).read_bytes() if job["base"] else b""
     blob = Path(job["blob"]).read_bytes() if job["blob"] else b""
     active = sha256(base) if base else None

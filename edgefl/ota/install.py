@@ -245,10 +245,14 @@ def step(state: State, event: Event) -> Result:
 
 
 def _start(state: State, event: Started) -> Result:
-    """Follow the link: equal to the intent, commit; otherwise link the active file and begin again."""
+    """Follow the link: equal to the intent, finish it; otherwise link the active file and begin again.
+
+    A link that an earlier life left may not be durable (killed between rename and fsync): it is made again
+    before the commit, or a power cut after that could take it back.
+    """
     state, intent = replace(_idle(state), linked=event.link), state.intent
     if intent is not None and event.link == intent.file:
-        return replace(state, step=Step.COMMIT), [Commit(intent, _previous(state, intent))]
+        return replace(state, step=Step.LINK), [Link(intent.file)]
     repair: list[Action] = []
     if state.active is not None and event.link != state.active:
         repair.append(Link(state.active, repair=True))
@@ -284,6 +288,11 @@ def _next(state: State) -> Result:
     """Return the step after the one that is done."""
     if state.step is Step.COMMIT:
         return _committed(state)
+    intent = state.intent
+    if state.step is Step.LINK and intent is not None:
+        return replace(state, step=Step.COMMIT, linked=intent.file), [
+            Commit(intent, _previous(state, intent))
+        ]
     release, download = state.offer, state.download
     assert release is not None and download is not None
     if state.step is Step.FETCH and not state.begun:
@@ -294,11 +303,8 @@ def _next(state: State) -> Result:
         return replace(state, step=Step.SLOT), [WriteSlot(release, download)]
     if state.step is Step.SLOT:
         return replace(state, step=Step.GATE), [RunGate(release)]
-    intent = state.intent
-    assert intent is not None
-    if state.step is Step.GATE:
-        return replace(state, step=Step.LINK), [Link(intent.file)]
-    return replace(state, step=Step.COMMIT, linked=intent.file), [Commit(intent, _previous(state, intent))]
+    assert state.step is Step.GATE and intent is not None
+    return replace(state, step=Step.LINK), [Link(intent.file)]
 
 
 def _committed(state: State) -> Result:
