@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import edgefl
 from edgefl.errors import TemporaryFailure
 
 STOP_S = 8.0  # from TERM to KILL
@@ -39,7 +40,8 @@ class Process:
         with open(self.out, "ab") as out, open(log, "ab") as err:
             self._child = subprocess.Popen(
                 [sys.executable, "-m", CHILD, module, *map(str, args)],
-                env={**os.environ, "EDGEFL_DEMO_PARENT": str(os.getpid())},
+                env={**environment(), "EDGEFL_DEMO_PARENT": str(os.getpid())},
+                cwd="/",  # `-m` looks in the working folder first: a checkout there is not what is installed
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -81,6 +83,13 @@ class Process:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         self._child.wait()
+
+
+def environment() -> dict[str, str]:
+    """Return this process's environment with the running package first on the children's path."""
+    root = str(Path(edgefl.__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+    return {**os.environ, "PYTHONPATH": path}
 
 
 def _plain(line: str) -> str:

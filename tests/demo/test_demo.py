@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import edgefl
 from edgefl.demo import command
 
 KEYS = {
@@ -94,6 +95,30 @@ def test_demo_json_has_every_figure_and_leaves_no_process(folder: Path) -> None:
     assert figures["folder"] == str(folder) and (folder / "leader" / "hub.toml").exists()
     files = [p for p in folder.rglob("*") if p.is_file() and not p.is_symlink()]
     assert not [p for p in files if b"edgefl1." in p.read_bytes()], "an enrolment token stayed"
+
+
+def test_children_run_the_installed_package_not_that_of_the_working_folder(
+    folder: Path, tmp_path: Path
+) -> None:
+    """In a checkout where nothing is compiled, `edgefl demo` is the installed command."""
+    decoy = tmp_path / "checkout"
+    for package in ("edgefl", "server_min"):
+        (decoy / package).mkdir(parents=True)
+        (decoy / package / "__init__.py").write_text("raise SystemExit('not this one')")
+    script = tmp_path / "bin" / "edgefl"
+    script.parent.mkdir()
+    script.write_text("import sys; from edgefl.cli.main import main; sys.exit(main())")
+    root = Path(edgefl.__file__).resolve().parents[1]
+    demo = subprocess.run(
+        [sys.executable, script, "demo", "--keep", folder, "--devices", "2", "--rounds", "1", "--json"],
+        cwd=decoy,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert demo.returncode == 0, demo.stderr
+    assert json.loads(demo.stdout)["devices_updated"] == 2
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
