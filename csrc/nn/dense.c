@@ -32,33 +32,8 @@ void efl_dense_i8_fwd(int8_t *y, const int8_t *x, const int8_t *w, const int32_t
     efl_conv2d_i8_fwd(y, x, w, b, &c, rq, scratch);
 }
 
-void efl_dense_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *w, const efl_dims *d, void *scratch)
-{
-    const efl_dims c = as_conv(d);
-    efl_conv2d_i8_bwd_x(dx, e, w, &c, scratch);
-}
-
-void efl_dense_i8_bwd_w(int32_t *dw, const int8_t *e, const int8_t *x, const efl_dims *d, int32_t x_zero,
-                        int32_t first, int32_t n_channels, void *scratch)
-{
-    const efl_dims c = as_conv(d);
-    efl_conv2d_i8_bwd_w(dw, e, x, &c, x_zero, first, n_channels, scratch);
-}
-
 size_t efl_dense_i8_fwd_scratch_bytes(const efl_dims *d)
 {
     const efl_dims c = as_conv(d);
     return efl_conv2d_i8_fwd_scratch_bytes(&c);
-}
-
-size_t efl_dense_i8_bwd_x_scratch_bytes(const efl_dims *d)
-{
-    const efl_dims c = as_conv(d);
-    return efl_conv2d_i8_bwd_x_scratch_bytes(&c);
-}
-
-size_t efl_dense_i8_bwd_w_scratch_bytes(const efl_dims *d, int32_t n_channels)
-{
-    const efl_dims c = as_conv(d);
-    return efl_conv2d_i8_bwd_w_scratch_bytes(&c, n_channels);
 }

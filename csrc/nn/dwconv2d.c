@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Depthwise convolution, forward and backward, vectorised over channels. A depth multiplier is resolved while
+ * Depthwise convolution, forward, vectorised over channels. A depth multiplier is resolved while
  * widening: each input channel is repeated, so that everything else sees co channels.
  */
 #include "nn/conv.h"
@@ -10,16 +10,13 @@ typedef struct {
     int32_t h, w, taps;
     int16_t *image;   /* [h][w][cp] */
     int16_t *weights; /* [taps][cp] */
-    int16_t *pixel;   /* [cp] one error pixel */
     int32_t *offs;    /* [taps] elements of the image */
-    int32_t *sums;    /* int32 image, weight sums or bias: what the pass needs */
+    int32_t *bias;    /* [cp] */
     float *mult;
-    size_t image_n, sums_n;
+    size_t image_n;
 } layout;
 
-enum pass { FWD, BWD_X, BWD_W };
-
-static size_t take(layout *l, const efl_dims *d, enum pass pass, void *scratch)
+static size_t take(layout *l, const efl_dims *d, void *scratch)
 {
     efl_scratch s = {scratch, 0};
     l->cp = (d->co + EFL_NR - 1) / EFL_NR * EFL_NR;
@@ -27,39 +24,25 @@ static size_t take(layout *l, const efl_dims *d, enum pass pass, void *scratch)
     l->h = efl_image_h(d) > d->pt + d->hi ? efl_image_h(d) : d->pt + d->hi;
     l->taps = d->kh * d->kw;
     const size_t cp = (size_t)l->cp, taps = (size_t)l->taps;
-    const size_t map = (size_t)l->h * (size_t)l->w * cp;
-    l->image_n = pass == BWD_X ? 0 : map;
-    l->sums_n = pass == FWD ? cp : pass == BWD_X ? map : taps * cp;
+    l->image_n = (size_t)l->h * (size_t)l->w * cp;
     l->image = efl_scratch_take(&s, l->image_n * sizeof(int16_t));
-    l->weights = efl_scratch_take(&s, (pass == BWD_W ? 0 : taps * cp) * sizeof(int16_t));
-    l->pixel = efl_scratch_take(&s, cp * sizeof(int16_t));
+    l->weights = efl_scratch_take(&s, taps * cp * sizeof(int16_t));
     l->offs = efl_scratch_take(&s, taps * sizeof(int32_t));
-    l->sums = efl_scratch_take(&s, l->sums_n * sizeof(int32_t));
-    l->mult = efl_scratch_take(&s, (pass == FWD ? cp : 0) * sizeof(float));
+    l->bias = efl_scratch_take(&s, cp * sizeof(int32_t));
+    l->mult = efl_scratch_take(&s, cp * sizeof(float));
     return s.used;
 }
 
 size_t efl_dwconv2d_i8_fwd_scratch_bytes(const efl_dims *d)
 {
     layout l;
-    return take(&l, d, FWD, NULL);
-}
-size_t efl_dwconv2d_i8_bwd_x_scratch_bytes(const efl_dims *d)
-{
-    layout l;
-    return take(&l, d, BWD_X, NULL);
-}
-size_t efl_dwconv2d_i8_bwd_w_scratch_bytes(const efl_dims *d)
-{
-    layout l;
-    return take(&l, d, BWD_W, NULL);
+    return take(&l, d, NULL);
 }
 
 static void prepare(const layout *l, const efl_dims *d, const int8_t *w)
 {
     const size_t co = (size_t)d->co, cp = (size_t)l->cp;
     for (int32_t t = 0; t < l->taps; t++) l->offs[t] = (t / d->kw * d->dh * l->w + t % d->kw * d->dw) * l->cp;
-    if (!w) return;
     memset(l->weights, 0, (size_t)l->taps * cp * sizeof(int16_t));
     for (size_t t = 0; t < (size_t)l->taps; t++) efl_kernels()->widen(l->weights + t * cp, w + t * co, co, 0);
 }
@@ -88,11 +71,11 @@ void efl_dwconv2d_i8_fwd(int8_t *y, const int8_t *x, const int8_t *w, const int3
 {
     const efl_kernel_table *k = efl_kernels();
     layout l;
-    take(&l, d, FWD, scratch);
+    take(&l, d, scratch);
     prepare(&l, d, w);
     memset(l.image, 0, l.image_n * sizeof(int16_t));
     for (int32_t c = 0; c < l.cp; c++) {
-        l.sums[c] = c < d->co ? b[c] : 0;
+        l.bias[c] = c < d->co ? b[c] : 0;
         l.mult[c] = rq->mult[rq->n_mult == 1 || c >= d->co ? 0 : c];
     }
     for (int32_t s = 0; s < d->n; s++, x += (size_t)d->hi * (size_t)d->wi * (size_t)d->ci) {
@@ -103,63 +86,8 @@ void efl_dwconv2d_i8_fwd(int8_t *y, const int8_t *x, const int8_t *w, const int3
                     int32_t acc[EFL_NR];
                     k->taps_dot(acc, l.image + pixel_at(&l, d, oy, ox) + c, l.offs, l.weights + c,
                                 (size_t)l.cp, l.taps);
-                    k->requant(y + c, 0, acc, 1, d->co - c < EFL_NR ? d->co - c : EFL_NR, l.sums + c,
+                    k->requant(y + c, 0, acc, 1, d->co - c < EFL_NR ? d->co - c : EFL_NR, l.bias + c,
                                l.mult + c, rq->lo, rq->hi, rq->y_zero);
                 }
     }
-}
-
-void efl_dwconv2d_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *w, const efl_dims *d, void *scratch)
-{
-    const efl_kernel_table *k = efl_kernels();
-    layout l;
-    take(&l, d, BWD_X, scratch);
-    prepare(&l, d, w);
-    memset(l.pixel, 0, (size_t)l.cp * sizeof(int16_t));
-    for (int32_t s = 0; s < d->n; s++) {
-        memset(l.sums, 0, l.sums_n * sizeof(int32_t));
-        for (int32_t oy = 0; oy < d->ho; oy++)
-            for (int32_t ox = 0; ox < d->wo; ox++, e += d->co) {
-                k->widen(l.pixel, e, (size_t)d->co, 0);
-                for (int32_t t = 0; t < l.taps; t++)
-                    k->mul_add(l.sums + pixel_at(&l, d, oy, ox) + l.offs[t], l.pixel, l.weights + t * l.cp,
-                               (size_t)l.cp);
-            }
-        for (int32_t iy = 0; iy < d->hi; iy++)
-            for (int32_t ix = 0; ix < d->wi; ix++, dx += d->ci) {
-                const int32_t *from = l.sums + ((iy + d->pt) * l.w + ix + d->pl) * l.cp;
-                if (d->mult == 1) {
-                    memcpy(dx, from, (size_t)d->ci * sizeof(int32_t));
-                    continue;
-                }
-                for (int32_t c = 0; c < d->ci; c++) {
-                    dx[c] = 0;
-                    for (int32_t m = 0; m < d->mult; m++) dx[c] += from[c * d->mult + m];
-                }
-            }
-    }
-}
-
-void efl_dwconv2d_i8_bwd_w(int32_t *dw, const int8_t *e, const int8_t *x, const efl_dims *d, int32_t x_zero,
-                           void *scratch)
-{
-    const efl_kernel_table *k = efl_kernels();
-    layout l;
-    take(&l, d, BWD_W, scratch);
-    prepare(&l, d, NULL);
-    memset(l.image, 0, l.image_n * sizeof(int16_t));
-    memset(l.sums, 0, l.sums_n * sizeof(int32_t));
-    memset(l.pixel, 0, (size_t)l.cp * sizeof(int16_t));
-    for (int32_t s = 0; s < d->n; s++, x += (size_t)d->hi * (size_t)d->wi * (size_t)d->ci) {
-        load_image(&l, x, d, x_zero);
-        for (int32_t oy = 0; oy < d->ho; oy++)
-            for (int32_t ox = 0; ox < d->wo; ox++, e += d->co) {
-                k->widen(l.pixel, e, (size_t)d->co, 0);
-                for (int32_t t = 0; t < l.taps; t++)
-                    k->mul_add(l.sums + t * l.cp, l.pixel, l.image + pixel_at(&l, d, oy, ox) + l.offs[t],
-                               (size_t)l.cp);
-            }
-    }
-    for (int32_t t = 0; t < l.taps; t++)
-        memcpy(dw + t * d->co, l.sums + t * l.cp, (size_t)d->co * sizeof(int32_t));
 }
