@@ -307,6 +307,24 @@ class Net:
         return self.f.finish([raw_in], [raw_out])
 
 
+def two_headed(seed: int = 0, classes: int = 4) -> bytes:
+    """Two inputs (a map and a vector) and two outputs: a head of 3 numbers, then a classifier."""
+    net = Net((1, 8, 8, 3), np.random.default_rng(seed))
+    image = net.input
+    net.conv(6).conv(6)
+    trunk = net.mark()
+    net.mean().dense(3)
+    side = net.at
+    net.back_to(trunk)
+    net.depthwise(stride=(2, 2)).mean().dense(5)
+    mark = net.mark()
+    net.input = net.at = net.f.tensor((1, 7), scale=0.02, zero=11)
+    net.shape, net.scale, net.zero = (1, 7), np.float32(0.02), 11
+    vector = net.at
+    net.dense(5, act="RELU").add(mark).dense(classes).softmax()
+    return net.f.finish([image, vector], [side, net.at])
+
+
 def small_cnn(seed: int = 0, classes: int = 4) -> bytes:
     """A CNN of 8x8x3 inputs with a residual block: the model of tests that just need one."""
     net = Net((1, 8, 8, 3), np.random.default_rng(seed))

@@ -303,8 +303,9 @@ typedef struct {
     efl_param *params;
     efl_edge *edges;
     int32_t n_tensors, n_ops, n_params, n_edges;
-    int32_t n_max;         /* samples of a call */
-    int32_t input, logits; /* tensors; the input is read where the caller has it */
+    int32_t n_max;  /* samples of a call */
+    int32_t input;  /* tensor that is read where the caller has it; -1: inputs lie in the arena */
+    int32_t logits; /* tensor */
     int8_t *arena;
     int64_t arena_bytes;
     void *scratch;

@@ -117,7 +117,7 @@ efl_status efl_plan_check(const efl_plan *plan)
     if (!plan || !plan->tensors || !plan->ops || !plan->arena || (plan->n_params && !plan->params) ||
         (plan->n_edges && !plan->edges))
         return EFL_E_NULL;
-    if (plan->n_max < 1 || plan->n_ops < 1 || plan->input < 0 || plan->input >= plan->n_tensors ||
+    if (plan->n_max < 1 || plan->n_ops < 1 || plan->input < -1 || plan->input >= plan->n_tensors ||
         plan->logits < 0 || plan->logits >= plan->n_tensors)
         return EFL_E_RANGE;
     for (int32_t t = 0; t < plan->n_tensors; t++)

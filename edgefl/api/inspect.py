@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgefl.model.graph import Graph, Node, Op, Tensor
+from edgefl.model.graph import Graph, Node, Op, Port
 
 _WINDOWED = (Op.CONV2D, Op.DWCONV2D, Op.AVGPOOL, Op.MAXPOOL)
 
@@ -24,28 +24,31 @@ def describe_graph(graph: Graph) -> dict[str, Any]:
     Returns
     -------
     dict
-        input, output, parameters, file_bytes, operators (one entry each, file order).
+        inputs, outputs, target (index of the output that trains), parameters, file_bytes, operators (one
+        entry each, file order).
     """
     return {
-        "input": _tensor(graph.tensors[graph.input], graph.input_dtype),
-        "output": _tensor(graph.tensors[graph.output], graph.output_dtype),
+        "inputs": [_port(graph, port) for port in graph.inputs],
+        "outputs": [_port(graph, port) for port in graph.outputs],
+        "target": graph.target,
         "parameters": sum(p.q.size + (p.channels if p.bias_offset is not None else 0) for p in graph.params),
         "file_bytes": len(graph.data),
-        "operators": [_node(graph, node) for node in graph.nodes],
+        "operators": [_node(graph, node, set(graph.trainable())) for node in graph.nodes],
     }
 
 
-def _tensor(tensor: Tensor, dtype: str) -> dict[str, Any]:
+def _port(graph: Graph, port: Port) -> dict[str, Any]:
+    tensor = graph.tensors[port.tensor]
     return {
-        "name": tensor.name,
+        "name": port.name,
         "shape": list(tensor.file_shape),
-        "dtype": dtype,
+        "dtype": port.dtype,
         "scale": tensor.scale,
         "zero_point": tensor.zero,
     }
 
 
-def _node(graph: Graph, node: Node) -> dict[str, Any]:
+def _node(graph: Graph, node: Node, trainable: set[int]) -> dict[str, Any]:
     return {
         "index": node.index,
         "operator": node.kind.name,
@@ -55,15 +58,17 @@ def _node(graph: Graph, node: Node) -> dict[str, Any]:
         "pad": list(node.pad),
         "act": node.act.name,
         "weights": int(graph.params[node.param].q.size) if node.param >= 0 else 0,
-        "note": _note(graph, node),
+        "note": _note(graph, node, trainable),
     }
 
 
-def _note(graph: Graph, node: Node) -> str:
+def _note(graph: Graph, node: Node, trainable: set[int]) -> str:
     if node.param < 0:
         return ""
     param = graph.params[node.param]
     notes = ["per channel" if len(param.scales) > 1 else "per tensor"]
+    if node.param not in trainable:
+        notes.append("no error from the trained output: frozen")
     if param.shared:
         notes.append("weights shared: frozen")
     if param.bias_shared:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 
@@ -17,8 +17,8 @@ from edgefl.api.files import read_file, write_file
 from edgefl.errors import UsageError
 from edgefl.model.flat import MAX_FILE_BYTES
 from edgefl.model.forward import Forward
-from edgefl.model.graph import Graph
-from edgefl.model.quantise import quantise
+from edgefl.model.graph import Graph, Port
+from edgefl.model.quantise import Samples, quantise
 from edgefl.model.read import read_model
 
 
@@ -45,7 +45,7 @@ class Model:
         self._forward: Forward | None = None
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], requant: str = "xnnpack") -> Model:
+    def open(cls, path: str | os.PathLike[str], requant: str = "xnnpack", target: int | str = 0) -> Model:
         """Open a full-integer int8 .tflite file.
 
         Parameters
@@ -54,6 +54,8 @@ class Model:
             The file.
         requant : str
             Rounding rule. "xnnpack" is that of LiteRT's default delegate.
+        target : int or str
+            Position or name of the output that trains, if the model has several.
 
         Returns
         -------
@@ -63,11 +65,11 @@ class Model:
         Raises
         ------
         MissingInput, ModelError, UsageError
-            No such file; a file that edgefl cannot run exactly; an unknown rule.
+            No such file; a file that edgefl cannot run exactly; an unknown rule or output.
         """
         if requant != "xnnpack":
             raise UsageError(f"requant is {requant!r:.20}, this version has one rule", hint='use "xnnpack"')
-        return cls(read_model(read_file(path, "model file", MAX_FILE_BYTES)))
+        return cls(read_model(read_file(path, "model file", MAX_FILE_BYTES), target))
 
     @property
     def graph(self) -> Graph:
@@ -76,30 +78,48 @@ class Model:
 
     @property
     def input(self) -> TensorInfo:
-        """What the model takes."""
-        return self._info(self._graph.input, self._graph.input_dtype)
+        """What the model takes; its first input if it has several."""
+        return self.inputs[0]
 
     @property
     def output(self) -> TensorInfo:
-        """What the model gives."""
-        return self._info(self._graph.output, self._graph.output_dtype)
+        """What the model gives; the output that trains if it has several."""
+        return self.outputs[self._graph.target]
 
-    def predict(self, x: np.ndarray, *, values: Literal["real", "stored", "logits"] = "real") -> np.ndarray:
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        """All inputs in the file's order."""
+        return tuple(self._info(port) for port in self._graph.inputs)
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        """All outputs in the file's order."""
+        return tuple(self._info(port) for port in self._graph.outputs)
+
+    @overload
+    def predict(self, x: Samples, *, values: Literal["logits"]) -> np.ndarray: ...
+    @overload
+    def predict(
+        self, x: Samples, *, values: Literal["real", "stored"] = "real"
+    ) -> np.ndarray | list[np.ndarray]: ...
+    def predict(
+        self, x: Samples, *, values: Literal["real", "stored", "logits"] = "real"
+    ) -> np.ndarray | list[np.ndarray]:
         """Run the model.
 
         Parameters
         ----------
-        x : ndarray, shape (n, ...)
+        x : ndarray of shape (n, ...), or one for each input as a list or by name
             Float values, quantised with the model's input scale and zero point (nearest even, clamped), or
             the model's own input dtype, taken as it is. One sample has the model's shape, up to ones.
         values : {"real", "stored", "logits"}
             "real": float32, scale * (stored - zero_point), e.g. probabilities after a SOFTMAX. "stored": int8
             as the file defines them. "logits": int8, the values before a final SOFTMAX, which the loss and
-            the predicted class look at.
+            the predicted class look at, of the output that trains.
 
         Returns
         -------
-        ndarray, shape (n, ...)
+        ndarray, shape (n, ...), or a list of one for each output if the model has several
             In the output's shape, without its batch dimension.
 
         Raises
@@ -110,19 +130,27 @@ class Model:
         if values not in ("real", "stored", "logits"):
             raise UsageError(f"values is {values!r:.20}", hint='use "real", "stored" or "logits"')
         graph = self._graph
-        index = graph.logits if values == "logits" else graph.output
-        stored = self.run_quantised(quantise(graph, x), index)
-        if values != "real":
-            return stored
-        tensor = graph.tensors[index]
-        real: np.ndarray = (stored.astype(np.float32) - np.float32(tensor.zero)) * np.float32(tensor.scale)
-        return real
+        quantised = quantise(graph, x)
+        if values == "logits":
+            return self.run_quantised(quantised, graph.logits)
+        packed = self._engine().outputs(quantised)
+        results, at = list[np.ndarray](), 0
+        for port in graph.outputs:
+            tensor = graph.tensors[port.tensor]
+            stored = packed[:, at : at + tensor.size].reshape(len(packed), *tensor.sample_shape)
+            at += tensor.size
+            results.append(stored if values == "stored" else tensor.real(stored))
+        return results[0] if len(results) == 1 else results
 
     def run_quantised(self, x: np.ndarray, tensor: int) -> np.ndarray:
         """Compute a tensor of the graph from samples that `quantise` or `make_batch` made, int8 [n, ...]."""
+        values = self._engine().run(x, tensor)
+        return values.reshape(len(x), *self._graph.tensors[tensor].sample_shape)
+
+    def _engine(self) -> Forward:
         if self._forward is None:
             self._forward = Forward(self._graph)
-        return self._forward.run(x, tensor).reshape(len(x), *self._graph.tensors[tensor].sample_shape)
+        return self._forward
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model with its current weights, whole or not at all.
@@ -136,14 +164,15 @@ class Model:
 
     def replace_weights(self, data: bytes) -> None:
         """Take the weights of `data`, a file of the same model (`Trainer.fit` calls this)."""
-        self._graph = read_model(data)
+        self._graph = read_model(data, self._graph.target)
         self._forward = None
 
-    def _info(self, index: int, dtype: str) -> TensorInfo:
-        tensor = self._graph.tensors[index]
-        return TensorInfo(tensor.name, tensor.file_shape, dtype, tensor.scale, tensor.zero)
+    def _info(self, port: Port) -> TensorInfo:
+        tensor = self._graph.tensors[port.tensor]
+        return TensorInfo(port.name, tensor.file_shape, port.dtype, tensor.scale, tensor.zero)
 
     def __repr__(self) -> str:
         """Short description."""
         operators = len(self._graph.nodes)
-        return f"<edgefl.Model {self.input.shape} -> {self.output.shape}, {operators} operators>"
+        ends = (", ".join(str(t.shape) for t in side) for side in (self.inputs, self.outputs))
+        return f"<edgefl.Model {' -> '.join(ends)}, {operators} operators>"

@@ -15,6 +15,7 @@ import numpy as np
 from edgefl.api.model import Model
 from edgefl.data.batch import make_batch
 from edgefl.errors import UsageError
+from edgefl.model.quantise import Samples
 from edgefl.model.write import write_segments
 from edgefl.train.fit import Session, Step
 from edgefl.train.report import FitReport
@@ -99,7 +100,7 @@ class Trainer:
 
     def fit(
         self,
-        x: np.ndarray,
+        x: Samples,
         y: np.ndarray,
         epochs: int = 1,
         *,
@@ -110,7 +111,7 @@ class Trainer:
 
         Parameters
         ----------
-        x : ndarray, shape (n, ...)
+        x : ndarray of shape (n, ...), or one for each input
             Float values, or the model's own input dtype, as in `Model.predict`.
         y : ndarray of integers, shape (n,)
             Class of each sample.

@@ -42,6 +42,7 @@ def register(commands: Commands) -> None:
     actions = group.add_subparsers(dest="action", metavar="ACTION", required=True)
     parser = actions.add_parser("inspect", help="operators, shapes, scales, what trains")
     parser.add_argument("model", metavar="MODEL", help="int8 .tflite file")
+    _add_target(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run_inspect)
 
@@ -49,7 +50,17 @@ def register(commands: Commands) -> None:
 def _add_model_and_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="int8 .tflite file")
     parser.add_argument("--data", required=True, metavar="F.npz", help="samples: arrays x [n, ...] and y [n]")
+    _add_target(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    text = "name or position of the output that counts, if the model has several (0)"
+    parser.add_argument("--target", type=_position, default=0, metavar="OUTPUT", help=text)
+
+
+def _position(text: str) -> int | str:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else text
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +96,7 @@ def run_train(args: argparse.Namespace) -> None:
         check_target(args.output)
     else:
         print("edgefl: without -o the trained model is not kept", file=sys.stderr)
-    model = Model.open(args.model)
+    model = Model.open(args.model, target=args.target)
     x, y = read_samples(args.data)
     trainer = Trainer(
         model,
@@ -160,7 +171,7 @@ def run_eval(args: argparse.Namespace) -> None:
     """`edgefl eval`: accuracy, macro-F1, recall of each class, in percent."""
     from edgefl.api.model import Model
 
-    model = Model.open(args.model)
+    model = Model.open(args.model, target=args.target)
     x, y = read_samples(args.data)
     scores = score_model(model, x, y)
     if args.json:
@@ -179,13 +190,18 @@ def run_inspect(args: argparse.Namespace) -> None:
     from edgefl.api.inspect import describe_graph
     from edgefl.api.model import Model
 
-    description = describe_graph(Model.open(args.model).graph)
+    description = describe_graph(Model.open(args.model, target=args.target).graph)
     if args.json:
         print(json.dumps(description))
         return
     for end in ("input", "output"):
-        t = description[end]
-        print(f"{end:<7} {t['dtype']} {t['shape']}  scale {t['scale']:.6g}  zero point {t['zero_point']}")
+        ports = description[f"{end}s"]
+        for i, t in enumerate(ports):
+            line = f"{end:<7} {t['dtype']} {t['shape']}  scale {t['scale']:.6g}  zero point {t['zero_point']}"
+            if len(ports) > 1:
+                line += f"  {t['name']}"
+                line += "  (trains)" if end == "output" and i == description["target"] else ""
+            print(line)
     print(f"weights {description['parameters']} numbers, file {description['file_bytes']} bytes")
     print(f"{'op':>3} {'operator':<18} {'output':<14} {'kernel':<8} {'act':<6} {'weights':>8}  note")
     for op in description["operators"]:

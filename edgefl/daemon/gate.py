@@ -22,7 +22,7 @@ from edgefl.errors import DataError, EdgeflError, ModelError
 if TYPE_CHECKING:
     import numpy as np
 
-    from edgefl.model.graph import Graph
+    from edgefl.model.graph import Graph, Port, Tensor
     from edgefl.wire.messages import Probe
 
 LITERT, TFLITE = "ai-edge-litert", "tflite-runtime"
@@ -96,10 +96,10 @@ def run_core(graph: Graph, probe: Probe) -> bytes:
 
     from edgefl.model.forward import Forward
 
-    x, size = np.frombuffer(probe.x, np.int8), graph.tensors[graph.input].size
+    x, size = np.frombuffer(probe.x, np.int8), graph.input_size
     if x.size != probe.n * size:
         raise DataError(f"the probe has {x.size} values, {probe.n} inputs of {size} are needed")
-    return Forward(graph).run(x.reshape(probe.n, size)).tobytes()
+    return Forward(graph).outputs(x.reshape(probe.n, size)).tobytes()
 
 
 def run_interpreter(graph: Graph, probe: Probe, wanted: str) -> tuple[str, bytes]:
@@ -113,34 +113,38 @@ def run_interpreter(graph: Graph, probe: Probe, wanted: str) -> tuple[str, bytes
     try:
         interpreter = interpreter_class(model_content=graph.data, num_threads=1)
         interpreter.allocate_tensors()
-        source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-        rows = np.frombuffer(probe.x, np.int8).reshape(probe.n, *source["shape"])
+        sources, targets = interpreter.get_input_details(), interpreter.get_output_details()
         outputs = []
-        for row in rows:
-            interpreter.set_tensor(source["index"], as_input(row, graph))
+        for row in np.frombuffer(probe.x, np.int8).reshape(probe.n, graph.input_size):
+            at = 0
+            for port, source in zip(graph.inputs, sources, strict=True):
+                end = at + graph.tensors[port.tensor].size
+                values = as_input(row[at:end], port, graph.tensors[port.tensor])
+                interpreter.set_tensor(source["index"], values.reshape(source["shape"]))
+                at = end
             interpreter.invoke()
-            outputs.append(as_int8(interpreter.get_tensor(target["index"]), graph).tobytes())
+            for port, target in zip(graph.outputs, targets, strict=True):
+                values = interpreter.get_tensor(target["index"])
+                outputs.append(as_int8(values, port, graph.tensors[port.tensor]).tobytes())
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"{name} does not run it: {str(error).strip().splitlines()[0]}") from None
     return name, b"".join(outputs)
 
 
-def as_input(row: np.ndarray, graph: Graph) -> np.ndarray:
+def as_input(row: np.ndarray, port: Port, tensor: Tensor) -> np.ndarray:
     """Return an int8 input as the file wants it: a float32 input is quantised inside the file."""
     import numpy as np
 
-    tensor = graph.tensors[graph.input]
-    if graph.input_dtype == "int8":
+    if port.dtype == "int8":
         return row
     return (row.astype(np.float32) - np.float32(tensor.zero)) * np.float32(tensor.scale)
 
 
-def as_int8(values: np.ndarray, graph: Graph) -> np.ndarray:
+def as_int8(values: np.ndarray, port: Port, tensor: Tensor) -> np.ndarray:
     """Return the file's output as int8: a float32 output was dequantised inside the file."""
     import numpy as np
 
-    tensor = graph.tensors[graph.output]
-    if graph.output_dtype == "int8":
+    if port.dtype == "int8":
         return values
     q = np.rint(values / np.float32(tensor.scale)) + np.float32(tensor.zero)
     out: np.ndarray = np.clip(q, -128, 127).astype(np.int8)

@@ -12,27 +12,27 @@ import numpy as np
 
 from edgefl.errors import DataError
 from edgefl.model.graph import Graph
-from edgefl.model.quantise import quantise
+from edgefl.model.quantise import Samples, quantise
 from edgefl.types import Batch
 
 
-def make_batch(graph: Graph, x: np.ndarray, y: np.ndarray) -> Batch:
+def make_batch(graph: Graph, x: Samples, y: np.ndarray) -> Batch:
     """Check samples with their labels.
 
     Parameters
     ----------
     graph : Graph
         The model.
-    x : ndarray, shape (n, ...)
-        Float values, quantised with the model's input scale and zero point; or the model's own input dtype,
-        taken as it is. The shape of one sample is the model's, up to dimensions of 1.
+    x : ndarray of shape (n, ...), or one for each input as a sequence or by name
+        Float values, quantised with the input's scale and zero point; or the file's own input dtype, taken as
+        it is. The shape of one sample is the model's, up to dimensions of 1.
     y : ndarray of integers, shape (n,)
         Class of each sample, 0 .. classes - 1.
 
     Returns
     -------
     Batch
-        x int8 [n,H,W,C], y int64 [n].
+        x int8 [n,H,W,C] ([n, size of all inputs] if there are several), y int64 [n].
 
     Raises
     ------

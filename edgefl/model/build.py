@@ -13,7 +13,7 @@ import numpy as np
 
 from edgefl.errors import ModelError
 from edgefl.model.flat import RawModel, RawOp, RawTensor
-from edgefl.model.graph import Act, Graph, Node, Param, Tensor
+from edgefl.model.graph import Act, Graph, Node, Param, Port, Tensor
 from edgefl.model.shape import to_hwc
 
 MAX_TERMS = 32768  # of one output: 255 * 128 * 32768 < 2^30, and a bias trains up to 2^30
@@ -29,22 +29,21 @@ def refuse(op: RawOp, what: str, hint: str = "") -> ModelError:
 class Builder:
     """Collects tensors, nodes and params of one graph."""
 
-    def __init__(self, raw: RawModel, source: int) -> None:
-        """Start with the file's input tensor; a float32 one waits for its QUANTIZE."""
+    def __init__(self, raw: RawModel) -> None:
+        """Start with the file's input tensors; a float32 one waits for its QUANTIZE."""
         self.raw = raw
-        self._source = source
         self._made: dict[int, int] = {}  # tensor of the file -> tensor of the graph
         self._floats: dict[int, int] = {}  # float tensor of the file -> its int8 source
         self._tensors: list[Tensor] = []
         self._nodes: list[Node] = []
         self._params: list[Param] = []
         self._n_weights = 0
-        self._input = -1
-        self._input_dtype = "int8"
+        self._sources: dict[int, int] = {}  # input tensor of the file -> its int8 tensor of the graph
         self._tensor_uses = Counter(t.offset for t in raw.tensors if t.n_bytes)
         self._op_uses = Counter(i for op in raw.ops for i in op.inputs)
-        if raw.tensors[source].dtype != "float32":
-            self._input = self._add_tensor(source, "the model's input")
+        for source in raw.inputs:
+            if raw.tensors[source].dtype != "float32":
+                self._sources[source] = self._add_tensor(source, "the model's input")
 
     # Tensors.
 
@@ -112,7 +111,7 @@ class Builder:
         if (
             index in self._made
             or index in self._floats
-            or index == self._source
+            or index in self.raw.inputs
             or self.raw.tensors[index].n_bytes
         ):
             raise refuse(op, f"writes tensor {index} a second time", "the file is damaged; convert it again")
@@ -149,14 +148,14 @@ class Builder:
 
     def quantised_input(self, op: RawOp) -> bool:
         """Take `op` as the QUANTIZE of a float32 input of the whole model, if that is what it is."""
-        if op.inputs != (self._source,) or self.raw.tensors[self._source].dtype != "float32":
+        source = op.inputs[0] if len(op.inputs) == 1 else -1
+        if source not in self.raw.inputs or self.raw.tensors[source].dtype != "float32":
             return False
-        if self._input >= 0:
+        if source in self._sources:
             raise refuse(
-                op, "quantises the float input a second time", "edgefl takes one QUANTIZE at the input"
+                op, "quantises a float input a second time", "edgefl takes one QUANTIZE for each input"
             )
-        self._input = self.output(op)
-        self._input_dtype = "float32"
+        self._sources[source] = self.output(op)
         return True
 
     def float_output(self, op: RawOp) -> None:
@@ -248,30 +247,38 @@ class Builder:
                 raise refuse(op, "has a bias scale that is not s_x*s_w", "convert the model again")
         return b, tensor.offset
 
-    def finish(self, target: int) -> Graph:
-        """Close the graph at the file's output tensor."""
-        raw = self.raw.tensors[target]
-        if self._input < 0:
-            raise ModelError(
-                "the model's input is float32 and no QUANTIZE follows", hint=_dtype_hint("float32")
-            )
-        index = self._made.get(target, self._floats.get(target))
-        if index is None:
-            raise ModelError(
-                f"the model's output ({raw.dtype}) is computed by no operator", hint=_dtype_hint(raw.dtype)
-            )
+    def finish(self) -> Graph:
+        """Close the graph at the file's output tensors."""
+        for source in self.raw.inputs:
+            if source not in self._sources:
+                raise ModelError(
+                    "the model's input is float32 and no QUANTIZE follows", hint=_dtype_hint("float32")
+                )
+        results = []
+        for index in self.raw.outputs:
+            tensor = self._made.get(index, self._floats.get(index))
+            if tensor is None or tensor in self._sources.values():
+                dtype = self.raw.tensors[index].dtype
+                raise ModelError(
+                    f"the model's output ({dtype}) is computed by no operator", hint=_dtype_hint(dtype)
+                )
+            results.append(self._port(index, tensor))
         if not self._nodes:
             raise ModelError("the model computes nothing, so there is nothing to run or train")
         return Graph(
             tensors=self._tensors,
             nodes=self._nodes,
             params=self._params,
-            input=self._input,
-            output=index,
-            input_dtype=self._input_dtype,
-            output_dtype="float32" if target in self._floats else "int8",
+            inputs=tuple(self._port(index, self._sources[index]) for index in self.raw.inputs),
+            outputs=tuple(results),
             data=self.raw.data,
         )
+
+    def _port(self, index: int, tensor: int) -> Port:
+        raw, own = self.raw.tensors[index], self._tensors[tensor]
+        if raw.dtype == "float32":
+            return Port(tensor, raw.name, raw.dtype, 1.0, 0)
+        return Port(tensor, raw.name, raw.dtype, own.scale, own.zero)
 
 
 def _sound(scales: np.ndarray) -> bool:

@@ -23,12 +23,12 @@ CHUNK = 16  # samples a call; more only takes memory
 
 
 def check_input(graph: Graph, x: np.ndarray) -> np.ndarray:
-    """Return x as contiguous int8 [n, size], or say what is wrong with it."""
-    size = graph.tensors[graph.input].size
+    """Return x as contiguous int8 [n, size of all inputs], or say what is wrong with it."""
+    size = graph.input_size
     if x.dtype != np.int8:
         raise DataError(f"x is {x.dtype}, the C core takes int8 in the model's input quantisation")
     if x.ndim < 2 or len(x) == 0 or x.size != len(x) * size:
-        shape = "x".join(str(v) for v in graph.tensors[graph.input].shape)
+        shape = ", ".join("x".join(map(str, graph.tensors[p.tensor].shape)) for p in graph.inputs)
         raise DataError(f"x has shape {x.shape}", hint=f"the model takes [n, {shape}] with n > 0")
     return np.ascontiguousarray(x).reshape(len(x), size)
 
@@ -57,22 +57,45 @@ class Forward:
         Parameters
         ----------
         x : ndarray of int8, shape (n, ...)
-            Samples; everything after the first axis must have the input's size.
+            Samples; everything after the first axis must have the inputs' size.
         tensor : int, optional
-            Index of the tensor, a result of an operator; default: the output. Later operators do not run.
+            Index of the tensor, a result of an operator; default: the target output. Later operators do not
+            run.
 
         Returns
         -------
         ndarray of int8, shape (n, size of the tensor)
         """
-        x = check_input(self.graph, x)
         tensor = self.graph.output if tensor is None else tensor
-        last = 1 + next(i for i, node in enumerate(self.graph.nodes) if node.output == tensor)
-        out = np.empty((len(x), self.graph.tensors[tensor].size), np.int8)
+        return self._run(x, [tensor])
+
+    def outputs(self, x: np.ndarray) -> np.ndarray:
+        """Compute all outputs of all samples.
+
+        Parameters
+        ----------
+        x : ndarray of int8, shape (n, ...)
+            As in `run`.
+
+        Returns
+        -------
+        ndarray of int8, shape (n, size of all outputs)
+            Of each sample its outputs one after another, in file order.
+        """
+        return self._run(x, [port.tensor for port in self.graph.outputs])
+
+    def _run(self, x: np.ndarray, tensors: list[int]) -> np.ndarray:
+        x = check_input(self.graph, x)
+        last = 1 + max(i for i, node in enumerate(self.graph.nodes) if node.output in tensors)
+        sizes = [self.graph.tensors[t].size for t in tensors]
+        out = np.empty((len(x), sum(sizes)), np.int8)
         for at in range(0, len(x), self._chunk):
             part = x[at : at + self._chunk]
             self._engine.forward(part, 0, last)
-            out[at : at + len(part)] = self._engine.tensor(tensor, len(part))
+            column = 0
+            for t, size in zip(tensors, sizes, strict=True):
+                out[at : at + len(part), column : column + size] = self._engine.tensor(t, len(part))
+                column += size
         return out
 
     def input_rms(self, x: np.ndarray) -> list[float]:
@@ -81,10 +104,12 @@ class Forward:
         total = [0] * len(self.graph.params)
         for at in range(0, len(x), self._chunk):
             part = x[at : at + self._chunk]
+            self._engine.forward(part, 0, 0)
+            own = [self.graph.input] if len(self.graph.inputs) == 1 else []  # several lie in the arena
             for i, node in enumerate(self.graph.nodes):
                 if node.param >= 0:
                     source = node.inputs[0]
-                    values = part if source == self.graph.input else self._engine.tensor(source, len(part))
+                    values = part if source in own else self._engine.tensor(source, len(part))
                     centred = values.astype(np.int64) - self.graph.tensors[source].zero
                     total[node.param] += int((centred * centred).sum())
                 self._engine.forward(part, i, i + 1)

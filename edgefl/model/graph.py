@@ -33,6 +33,9 @@ class Op(IntEnum):
     REQUANT = 11  # QUANTIZE int8 -> int8, another scale: (((q-z_x)*m + 128) >> 8) + z_y, m = rne(256*s_x/s_y)
 
 
+FORWARD_ONLY = frozenset({Op.SOFTMAX})  # no backward pass: what they depend on stays frozen
+
+
 class Act(IntEnum):
     """Fused activation; the values are EFL_ACT_* of edgefl.h."""
 
@@ -60,10 +63,30 @@ class Tensor:
         """Elements of one sample."""
         return self.shape[0] * self.shape[1] * self.shape[2]
 
+    def real(self, stored: np.ndarray) -> np.ndarray:
+        """Give the float32 values that int8 ones stand for."""
+        values: np.ndarray = (stored.astype("f4") - self.zero) * self.scale
+        return values
+
     @property
     def sample_shape(self) -> tuple[int, ...]:
         """Shape of one sample as the file has it, without the batch dimension."""
         return self.file_shape[1:] if len(self.file_shape) > 1 else self.file_shape
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input or output of the file: the graph's int8 tensor there, and what the file itself has.
+
+    Real value = scale * (stored - zero) of a stored value of `dtype`; float32 ports have scale 1, zero 0: the
+    file quantises or dequantises at its border.
+    """
+
+    tensor: int  # index into Graph.tensors
+    name: str
+    dtype: str  # "int8" or "float32"
+    scale: float
+    zero: int
 
 
 @dataclass
@@ -113,23 +136,58 @@ class Node:
 
 @dataclass
 class Graph:
-    """A validated int8 model with one input and one output."""
+    """A validated int8 model: at least one input and one output.
+
+    One of the outputs is the target: the loss looks at it, and only what leads to it trains.
+    """
 
     tensors: list[Tensor]
     nodes: list[Node]  # execution order = file order
     params: list[Param]  # file order
-    input: int
-    output: int
-    input_dtype: str = "int8"  # dtype of the file's own input: "int8" or "float32" (QUANTIZE at the border)
-    output_dtype: str = "int8"
+    inputs: tuple[Port, ...]  # file order
+    outputs: tuple[Port, ...]  # file order
+    target: int = 0  # index into outputs
     data: bytes = field(default=b"", repr=False)  # the whole file
+
+    @property
+    def input(self) -> int:
+        """Tensor of the first input."""
+        return self.inputs[0].tensor
+
+    @property
+    def output(self) -> int:
+        """Tensor of the target output."""
+        return self.outputs[self.target].tensor
+
+    @property
+    def input_size(self) -> int:
+        """Elements of one sample, all inputs together: their values follow each other in file order."""
+        return sum(self.tensors[port.tensor].size for port in self.inputs)
 
     @property
     def logits(self) -> int:
         """Tensor the loss looks at: the input of a final SOFTMAX (COPYs may follow it), else the output."""
+        makers = {node.output: node for node in self.nodes}
+        node = makers.get(self.output)
+        while node and node.kind is Op.COPY:
+            node = makers.get(node.inputs[0])
+        return node.inputs[0] if node and node.kind is Op.SOFTMAX else self.output
+
+    def nodes_to(self, tensor: int) -> list[Node]:
+        """Give the nodes that `tensor` depends on, in order."""
+        needed, found = {tensor}, list[Node]()
         for node in reversed(self.nodes):
-            if node.kind is Op.SOFTMAX:
-                return node.inputs[0]
-            if node.kind is not Op.COPY:
-                break
-        return self.output
+            if node.output in needed:
+                needed.update(node.inputs)
+                found.append(node)
+        return found[::-1]
+
+    def trainable(self) -> list[int]:
+        """Params that lead to the logits, in file order; not those that a FORWARD_ONLY node depends on."""
+        frozen, found = set[int](), set[int]()
+        for node in reversed(self.nodes_to(self.logits)):
+            if node.kind in FORWARD_ONLY or node.output in frozen:
+                frozen.update(node.inputs)
+            else:
+                found |= {node.param} - {-1}
+        return sorted(found)

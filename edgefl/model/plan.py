@@ -109,7 +109,8 @@ class Planner:
 
     def __init__(self, graph: Graph, trained: Collection[int] = ()) -> None:
         self.graph = graph
-        self.ops = [_op_spec(graph, node) for node in graph.nodes]
+        self.nodes = graph.nodes_to(graph.logits) if trained else graph.nodes
+        self.ops = [_op_spec(graph, node) for node in self.nodes]
         self.edge_tensors: list[int] = []  # of each edge
         self._trained = set(trained)
         self._number_params()
@@ -117,30 +118,29 @@ class Planner:
             self._connect()
 
     def _number_params(self) -> None:
-        for op, node in zip(self.ops, self.graph.nodes, strict=True):
+        for op, node in zip(self.ops, self.nodes, strict=True):
             op.param = node.param if node.kind in WEIGHTED else -1
 
     def _connect(self) -> None:
         """Make an edge from every reader of a tensor that trained parameters lie behind."""
-        graph = self.graph
-        self.head = max(i for i, node in enumerate(graph.nodes) if node.output == graph.logits)
         wanted: set[int] = set()  # tensors whose error something needs
-        for node in graph.nodes[: self.head + 1]:
+        for node in self.nodes:
             if node.param in self._trained or wanted.intersection(node.inputs):
                 wanted.add(node.output)
         readers: dict[int, list[tuple[int, int]]] = {t: [] for t in wanted}
-        for i, node in enumerate(graph.nodes[: self.head + 1]):
+        for i, node in enumerate(self.nodes):
             for k, t in enumerate(node.inputs):
                 if t in wanted and node.output in wanted:
                     readers[t].append((i, k))
-        for i, node in enumerate(graph.nodes[: self.head + 1]):
+        head = len(self.nodes) - 1  # makes the logits
+        for i, node in enumerate(self.nodes):
             if node.output not in wanted:
                 continue
             first = len(self.edge_tensors)
-            count = 1 if i == self.head else len(readers[node.output])
+            count = 1 if i == head else len(readers[node.output])
             self.ops[i].edges = (first, count)
             self.edge_tensors += [node.output] * count
-            if i == self.head:
+            if i == head:
                 continue
             for edge, (reader, k) in enumerate(readers[node.output], first):
                 pair = list(self.ops[reader].edge_in)
@@ -163,7 +163,7 @@ class Planner:
             params=params,
             edges=offsets[len(blocks) :],
             n_max=n_max,
-            input=graph.input,
+            inputs=tuple(port.tensor for port in graph.inputs),
             logits=graph.logits,
             arena_bytes=total,
             loss=graph.tensors[graph.logits].scale if self.edge_tensors else None,
@@ -177,7 +177,11 @@ class Planner:
     def _tensor_blocks(self, n_max: int) -> tuple[list[Block], dict[int, int]]:
         graph, blocks = self.graph, list[Block]()
         block_of: dict[int, int] = {}
-        for i, (op, node) in enumerate(zip(self.ops, graph.nodes, strict=True)):
+        if len(graph.inputs) > 1:  # a single one is read where the caller has it
+            for port in graph.inputs:
+                block_of[port.tensor] = len(blocks)
+                blocks.append(Block(graph.tensors[port.tensor].size * n_max, 0, 0))
+        for i, (op, node) in enumerate(zip(self.ops, self.nodes, strict=True)):
             source = node.inputs[0]
             if node.kind is Op.COPY and source in block_of:
                 block_of[node.output] = block_of[source]  # same bytes, same place
@@ -194,8 +198,7 @@ class Planner:
                 blocks[block_of[node.output]].dies = back
             if source in block_of and (node.param in self._trained or node.kind is Op.MAXPOOL):
                 blocks[block_of[source]].dies = max(blocks[block_of[source]].dies, back)
-        last = [graph.output, graph.logits]
-        for t in last:
+        for t in (graph.logits, *(port.tensor for port in graph.outputs)):
             if t in block_of:
                 block = blocks[block_of[t]]
                 block.dies = max(block.dies, len(self.ops))

@@ -1,44 +1,73 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samples in the quantisation of a model's input.
+"""Samples in the quantisation of a model's inputs.
 
-In: x [n, ...], float or in the model's own input dtype. Out: int8 [n, H, W, C].  Refuses NaN and infinities,
+In: x [n, ...] for each input, float or in the file's dtype. Out: int8 [n, ...].  Refuses NaN and infinities,
 shapes that fit only by accident, integers that are not the model's own dtype.
 Invariant: devices and hub quantise alike, so calibration and training see the same numbers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
 import numpy as np
 
 from edgefl.errors import DataError
-from edgefl.model.graph import Graph
+from edgefl.model.graph import Graph, Port
+
+Samples: TypeAlias = "np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]"
 
 _CHUNK = 1 << 20  # values quantised at a time: 4 MB of float32 beside the result
 
 
-def quantise(graph: Graph, x: np.ndarray) -> np.ndarray:
+def quantise(graph: Graph, x: Samples) -> np.ndarray:
     """Bring samples into the model's input quantisation.
 
     Parameters
     ----------
     graph : Graph
         The model.
-    x : ndarray, shape (n, ...)
-        Float values, quantised with the model's input scale and zero point; or the model's own input dtype,
-        taken as it is. The shape of one sample is the model's, up to dimensions of 1.
+    x : ndarray of shape (n, ...), or one for each input as a sequence or by name
+        Float values, quantised with the input's scale and zero point; or the file's own input dtype, taken as
+        it is. The shape of one sample is the model's, up to dimensions of 1.
 
     Returns
     -------
-    ndarray of int8, shape (n, H, W, C)
+    ndarray of int8, shape (n, H, W, C), or (n, size of all inputs) if the model has several
         round(x / scale) + zero point, nearest even, clamped; a view of `x` where it is int8 already.
 
     Raises
     ------
     DataError
-        Another shape or dtype, no sample, NaN or infinity.
+        A missing input, another shape or dtype, no sample, NaN or infinity.
     """
-    tensor = graph.tensors[graph.input]
-    x = np.asarray(x)
+    parts = [_quantise_input(graph, *pair) for pair in zip(graph.inputs, _arrays(graph, x), strict=True)]
+    if len(parts) == 1:
+        return parts[0]
+    if len({len(part) for part in parts}) > 1:
+        raise DataError(f"the inputs have {', '.join(str(len(part)) for part in parts)} samples, not as many")
+    return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+
+
+def _arrays(graph: Graph, x: Samples) -> list[np.ndarray]:
+    """One array for each input, in file order."""
+    names = [port.name for port in graph.inputs]
+    if isinstance(x, Mapping):
+        if set(x) != set(names) or len(set(names)) < len(names):
+            raise DataError(f"x names {', '.join(map(str, x))}", hint=f"this model takes {', '.join(names)}")
+        return [np.asarray(x[name]) for name in names]
+    if len(names) == 1:
+        return [np.asarray(x)]
+    if isinstance(x, np.ndarray) or len(x) != len(names):
+        raise DataError(
+            f"this model has {len(names)} inputs", hint=f"give a list of arrays: {', '.join(names)}"
+        )
+    return [np.asarray(part) for part in x]
+
+
+def _quantise_input(graph: Graph, port: Port, x: np.ndarray) -> np.ndarray:
+    tensor = graph.tensors[port.tensor]
     own = tensor.sample_shape
     if x.ndim < 1 or _without_ones(x.shape[1:]) != _without_ones(own):
         raise DataError(
@@ -47,10 +76,10 @@ def quantise(graph: Graph, x: np.ndarray) -> np.ndarray:
     if len(x) == 0:
         raise DataError("x has no samples; at least one is needed")
     shape = (len(x), *tensor.shape)
-    if x.dtype == np.int8 and graph.input_dtype == "int8":
+    if x.dtype == np.int8 and port.dtype == "int8":
         return np.ascontiguousarray(x).reshape(shape)
     if x.dtype.kind != "f":
-        own_dtype = "" if graph.input_dtype == "float32" else f" or its stored {graph.input_dtype}"
+        own_dtype = "" if port.dtype == "float32" else f" or its stored {port.dtype}"
         raise DataError(f"x is {x.dtype}", hint=f"this model takes float values{own_dtype}")
     return _quantise_float(x, tensor.scale, tensor.zero).reshape(shape)
 

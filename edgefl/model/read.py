@@ -3,7 +3,7 @@
 
 In: the whole file as bytes, which may be hostile. Out: Graph (edgefl/model/graph.py). Refuses what it cannot
 run exactly, in one line with operator, index and what can still be done. Invariant: after read_model every
-index is in range, every shape follows from the inputs, every operator leads to the output, and no buffer
+index is in range, every shape follows from the inputs, every operator leads to an output, and no buffer
 overlaps another. To add an operator: a builder in edgefl/model/ops.py (and its options in flat.py), a value
 in Op, its kernels in csrc.
 """
@@ -13,53 +13,64 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
-from edgefl.errors import ModelError
+from edgefl.errors import ModelError, UsageError
 from edgefl.model.build import Builder
 from edgefl.model.flat import RawModel, RawOp, read_flat
-from edgefl.model.graph import Graph, Op
+from edgefl.model.graph import Graph
 from edgefl.model.ops import BUILDERS, is_shape_arithmetic
 
 
-def read_model(data: bytes) -> Graph:
+def read_model(data: bytes, target: int | str = 0) -> Graph:
     """Read and validate an int8 .tflite file.
 
     Parameters
     ----------
     data : bytes
         The whole file.
+    target : int or str
+        Position or name of the output that the loss looks at.
 
     Returns
     -------
     Graph
-        One input, one output, operators in file order; its arrays are read-only views of `data`.
+        Inputs, outputs and operators in file order; its arrays are read-only views of `data`.
 
     Raises
     ------
     ModelError
         The file is damaged, not an int8 model, or holds an operator that edgefl does not run.
+    UsageError
+        The model has no such output.
     """
     data = bytes(data)
     raw = read_flat(data)
-    source = _single(raw.inputs, "inputs")
-    target = _single(raw.outputs, "outputs")
+    for indices, what in ((raw.inputs, "inputs"), (raw.outputs, "outputs")):
+        if not indices or min(indices) < 0:
+            raise ModelError(f"the model has no {what}, so there is nothing to run or train")
+        if len(set(indices)) < len(indices):
+            raise ModelError(f"the model names one tensor as two {what}", hint="convert it again")
     if not raw.ops:
         raise ModelError("the model has no operators, so there is nothing to run or train")
-    builder = Builder(raw, source)
+    builder = Builder(raw)
     for op in raw.ops:
         if not is_shape_arithmetic(raw, op):
             _builder_of(op)(builder, op)
-    graph = builder.finish(target)
+    graph = builder.finish()
+    graph.target = _find_output(graph, target)
     _check_flow(graph)
     _check_overlap(raw, graph)
     return graph
 
 
-def _single(indices: tuple[int, ...], what: str) -> int:
-    if len(indices) != 1 or indices[0] < 0:
-        raise ModelError(
-            f"the model has {len(indices)} {what}, edgefl takes models with one input and one output"
-        )
-    return indices[0]
+def _find_output(graph: Graph, target: int | str) -> int:
+    names = [port.name for port in graph.outputs]
+    if isinstance(target, str) and target in names:
+        return names.index(target)
+    if isinstance(target, int) and 0 <= target < len(names):
+        return target
+    raise UsageError(
+        f"the model has no output {target!r:.70}", hint=f"it has {', '.join(names[:8])} (0..{len(names) - 1})"
+    )
 
 
 def _builder_of(op: RawOp) -> Callable[[Builder, RawOp], None]:
@@ -73,16 +84,12 @@ def _builder_of(op: RawOp) -> Callable[[Builder, RawOp], None]:
 
 
 def _check_flow(graph: Graph) -> None:
-    """Every operator's result is used, so every operator leads to the output; SOFTMAX only at the end."""
-    used = {i for node in graph.nodes for i in node.inputs} | {graph.output}
+    """Every operator's result is used, so every operator leads to an output."""
+    used = {i for node in graph.nodes for i in node.inputs} | {port.tensor for port in graph.outputs}
     for node in graph.nodes:
         if node.output not in used:
             raise ModelError(
-                f"operator {node.index}: its result is never used", hint="export one output only"
-            )
-        if node.kind is Op.SOFTMAX and graph.logits != node.inputs[0]:
-            raise ModelError(
-                f"operator {node.index} (SOFTMAX) is not at the model's end", hint="edgefl cannot train this"
+                f"operator {node.index}: its result is never used", hint="make it an output of the model"
             )
 
 

@@ -47,7 +47,8 @@ def select_segments(graph: Graph, layers: str) -> list[Segment]:
         The model.
     layers : str
         "head" (the last operator with weights), "bias+head" (all biases and the head's weights), "last:K"
-        (the last K operators with weights) or "all". Buffers used more than once stay frozen.
+        (the last K operators with weights) or "all"; of those that lead to the target output. Buffers used
+        more than once stay frozen.
 
     Returns
     -------
@@ -61,14 +62,16 @@ def select_segments(graph: Graph, layers: str) -> list[Segment]:
     ModelError
         Nothing of the selection can train.
     """
-    first_weight, first_bias = _starts(layers, len(graph.params))
+    trainable = graph.trainable()
+    first_weight, first_bias = _starts(layers, len(trainable))
     segments: list[Segment] = []
     offset = 0
-    for i, param in enumerate(graph.params):
-        if i >= first_weight and not param.shared:
+    for rank, i in enumerate(trainable):
+        param = graph.params[i]
+        if rank >= first_weight and not param.shared:
             segments.append(Segment(i, "weight", offset, int(param.q.size)))
             offset = segments[-1].stop
-        if i >= first_bias and param.bias_offset is not None and not param.bias_shared:
+        if rank >= first_bias and param.bias_offset is not None and not param.bias_shared:
             segments.append(Segment(i, "bias", offset, param.channels))
             offset = segments[-1].stop
     if not segments:
@@ -95,7 +98,7 @@ def _starts(layers: str, n_params: int) -> tuple[int, int]:
     if name != "last" or not (count.isascii() and count.isdigit()):
         raise UsageError(f"layers is {layers!r:.40}", hint='use "head", "bias+head", "last:K" or "all"')
     if len(count) > 6 or not 1 <= int(count) <= n_params:
-        raise UsageError(f"layers is {layers!r:.40}, this model has {n_params} operators with weights")
+        raise UsageError(f"layers is {layers!r:.40}, this model trains {n_params} operators with weights")
     return n_params - int(count), n_params - int(count)
 
 

@@ -55,7 +55,7 @@ def write_segments(graph: Graph, targets: Sequence[tuple[int, str]], values: Seq
         raw = value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes()
         data[offset : offset + len(raw)] = raw
     written = bytes(data)
-    _check_same_model(graph, read_model(written), targets, values)
+    _check_same_model(graph, read_model(written, graph.target), targets, values)
     return written
 
 
@@ -64,7 +64,8 @@ def _check_same_model(
 ) -> None:
     """Refuse if anything but the targets changed: the file's buffers then overlap its structure."""
     expected = {target: value for target, value in zip(targets, values, strict=True)}
-    same = (new.tensors, new.nodes, new.input, new.output) == (old.tensors, old.nodes, old.input, old.output)
+    same = (new.tensors, new.nodes) == (old.tensors, old.nodes)
+    same &= (new.inputs, new.outputs) == (old.inputs, old.outputs)
     for i, (p, q) in enumerate(zip(old.params, new.params, strict=True)):
         same &= bool(np.array_equal(q.q, expected.get((i, "weight"), p.q)))
         same &= bool(np.array_equal(q.b, expected.get((i, "bias"), p.b)))

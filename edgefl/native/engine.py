@@ -100,7 +100,7 @@ class PlanSpec:
     params: list[ParamState]
     edges: list[int]
     n_max: int
-    input: int
+    inputs: tuple[int, ...]  # a sample holds their values one after another
     logits: int
     arena_bytes: int
     loss: float | None = None
@@ -140,9 +140,9 @@ class Engine:
         check(lib.efl_plan_check(self._plan), "model plan")
 
     def forward(self, x: Int8, first: int = 0, last: int | None = None) -> None:
-        """Run operators first..last-1 on x, int8 [n, input size]; results stay in the arena."""
+        """Run operators first..last-1 on x, int8 [n, size of all inputs]; results stay in the arena."""
         last = len(self._spec.ops) if last is None else last
-        status = lib.efl_plan_forward(self._plan, self._input(x), len(x), first, last)
+        status = lib.efl_plan_forward(self._plan, self._input(x, first), len(x), first, last)
         check(status, "forward pass")
 
     def tensor(self, index: int, n: int) -> Int8:
@@ -157,7 +157,7 @@ class Engine:
 
         Parameters
         ----------
-        x : int8 [n, input size].
+        x : int8 [n, size of all inputs].
         labels : int32 [n].
         lr : rate in real units.
         batch : samples of the whole batch that this micro-batch is part of.
@@ -192,10 +192,17 @@ class Engine:
         p = self._params[param]
         return StepCounts(p.steps, p.capped, p.moved, p.saturated_w, p.saturated_b, p.clamped)
 
-    def _input(self, x: Int8) -> Any:
-        size = self._spec.tensors[self._spec.input].size
-        if x.dtype != np.int8 or not x.flags.c_contiguous or x.size != len(x) * size:
-            raise ValueError(f"x must be contiguous int8 [n, {size}]")
+    def _input(self, x: Int8, first: int = 0) -> Any:
+        """Pointer to a single input; several ones are copied into the arena before operator 0."""
+        spec = self._spec
+        size = sum(spec.tensors[t].size for t in spec.inputs)
+        if x.dtype != np.int8 or not x.flags.c_contiguous or x.size != len(x) * size or len(x) > spec.n_max:
+            raise ValueError(f"x must be contiguous int8 [n, {size}], n up to {spec.n_max}")
+        if len(spec.inputs) > 1 and first == 0:
+            at, rows = 0, x.reshape(len(x), size)
+            for t in spec.inputs:
+                self.tensor(t, len(x))[:] = rows[:, at : at + spec.tensors[t].size]
+                at += spec.tensors[t].size
         return ffi.from_buffer("int8_t[]", x)
 
     def _make(self, kind: str, values: Sequence[Any] | int) -> Any:
@@ -276,7 +283,8 @@ class Engine:
         plan.edges = self._edges
         plan.n_tensors, plan.n_ops = len(spec.tensors), len(spec.ops)
         plan.n_params, plan.n_edges = len(spec.params), len(spec.edges)
-        plan.n_max, plan.input, plan.logits = spec.n_max, spec.input, spec.logits
+        plan.n_max, plan.logits = spec.n_max, spec.logits
+        plan.input = spec.inputs[0] if len(spec.inputs) == 1 else -1
         plan.arena = self._pointer("int8_t *", self.arena)
         plan.arena_bytes = self.arena.size
         if spec.loss is not None:

@@ -282,7 +282,7 @@ def _classes(graph: Graph) -> int:
             f"the model's output has {h}x{w}x{c} numbers a sample", hint="softmax_ce needs one row of classes"
         )
     for node in graph.nodes:
-        if node.kind is Op.SOFTMAX and node.beta != 1.0:
+        if node.kind is Op.SOFTMAX and node.inputs[0] == graph.logits and node.beta != 1.0:
             raise ModelError(
                 f"operator {node.index} (SOFTMAX) has beta {node.beta:g}", hint="training needs 1"
             )

@@ -29,8 +29,8 @@ def input_rate(scale: float) -> float:
 
 
 def near_input(graph: Graph) -> set[int]:
-    """Tensors that the graph's input reaches through shape and QUANTIZE operators only."""
-    reached = {graph.input}
+    """Tensors that the graph's inputs reach through shape and QUANTIZE operators only."""
+    reached = {port.tensor for port in graph.inputs}
     for node in graph.nodes:
         if node.kind in (Op.COPY, Op.PAD, Op.REQUANT) and node.inputs[0] in reached:
             reached.add(node.output)

@@ -68,7 +68,7 @@ def build_release(
     whole = kept.put(patch.full(source.file), "full")
     x = np.ascontiguousarray(source.probe_x)
     inputs = kept.put(Probe(n=len(x), x=x.tobytes()).encode(), "probe")
-    probe = ProbeRef(inputs.sha256, inputs.size, sha256(Forward(graph).run(x).tobytes()))
+    probe = ProbeRef(inputs.sha256, inputs.size, sha256(Forward(graph).outputs(x).tobytes()))
     master = kept.put(source.master.astype("<i8").tobytes(), "master")
     issued = int(now)
     sequence = max((bases[0].sequence if bases else 0) + 1, issued)

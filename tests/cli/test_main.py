@@ -186,7 +186,7 @@ def test_eval_kws_scores_as_documented(capsys: pytest.CaptureFixture[str], share
 def test_inspect_json_lists_the_operators(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     code, out, _ = call(capsys, folder, "model", "inspect", "m.tflite", "--json")
     result = json.loads(out)
-    assert code == 0 and len(result["operators"]) == 7 and result["input"]["shape"] == [1, 8, 8, 3]
+    assert code == 0 and len(result["operators"]) == 7 and result["inputs"][0]["shape"] == [1, 8, 8, 3]
 
 
 @pytest.mark.parametrize(

@@ -138,9 +138,13 @@ def _requant(graph: Graph, node: Node, x: np.ndarray) -> np.ndarray:
 
 
 def run(graph: Graph, x: np.ndarray) -> dict[int, np.ndarray]:
-    """All tensors of the graph, int8 [n,H,W,C], by index."""
+    """All tensors of the graph, int8 [n,H,W,C], by index; x holds the inputs of a sample after each other."""
     n = x.shape[0]
-    values = {graph.input: x.reshape(n, *graph.tensors[graph.input].shape)}
+    values, at = {}, 0
+    for port in graph.inputs:
+        tensor = graph.tensors[port.tensor]
+        values[port.tensor] = x.reshape(n, -1)[:, at : at + tensor.size].reshape(n, *tensor.shape)
+        at += tensor.size
     for node in graph.nodes:
         a = values[node.inputs[0]]
         shape = (n, *graph.tensors[node.output].shape)

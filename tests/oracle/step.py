@@ -71,7 +71,7 @@ def softmax_error(
 
 def input_params(graph: Graph) -> set[int]:
     """Params that the graph's input reaches through shape and QUANTIZE operators only."""
-    raw = {graph.input}
+    raw = {port.tensor for port in graph.inputs}
     for node in graph.nodes:
         if node.kind in (Op.COPY, Op.REQUANT, Op.PAD) and node.inputs[0] in raw:
             raw.add(node.output)
