@@ -127,6 +127,7 @@ efl_status efl_delta_encode_i32(int32_t *q, const int32_t *x, size_t n, const ef
 #define EFL_OP_COPY 9
 #define EFL_OP_PAD 10
 #define EFL_OP_REQUANT 11
+#define EFL_OP_BINARY 20
 
 /* Products that one int32 sum may hold: 65536 * 255 * 128 < 2^31. */
 #define EFL_TERMS_MAX 65536
@@ -209,6 +210,38 @@ typedef struct {
 } efl_add_params;
 void efl_add_i8_fwd(int8_t *y, const int8_t *a, const int8_t *b, size_t n, const efl_add_params *p);
 
+/* Two operands, each repeated where it has a stride of 0 (broadcasting): the result runs over n [EFL_AXES],
+ * outermost first, an operand over its own elements; the innermost strides are 0 or 1. */
+#define EFL_AXES 4
+#define EFL_BINARY_LINEAR 0 /* ADD and SUB: efl_add_params, whose m0, m1 may be negative */
+#define EFL_BINARY_MUL 1    /* rne(clamp((a - a_zero) * (b - b_zero) * scale)) + y_zero, in float32 */
+#define EFL_BINARY_MIN 2    /* of the stored values; an error goes to the smaller one, to a where equal */
+#define EFL_BINARY_MAX 3
+typedef struct {
+    int32_t rule;
+    int32_t n[EFL_AXES], a[EFL_AXES], b[EFL_AXES];
+    int32_t a_size, b_size; /* elements of the operands, of one sample */
+    int32_t a_zero, b_zero;
+    float a_scale, b_scale;
+    float scale;              /* MUL: a_scale * b_scale / y_scale */
+    int32_t minus_a, minus_b; /* LINEAR: the operand is subtracted */
+    const int8_t *constant;   /* [b_size]: operand b of every sample; or null */
+} efl_binary;
+
+typedef struct {
+    float scale;
+    int32_t a_zero, b_zero, y_zero, lo, hi;
+} efl_mul_params;
+
+/* y [samples][n..] <- rule of a [samples][a_size] and b [samples][b_size], or [b_size] if it is a constant;
+ * lo, hi: the fused activation. */
+void efl_binary_i8_fwd(int8_t *y, const int8_t *a, const int8_t *b, int32_t samples, const efl_binary *p,
+                       const efl_add_params *linear, int32_t y_zero, int32_t lo, int32_t hi);
+/* dx int32 [samples][a_size], or b_size if `second` <- sums of e times the rule's factor: 1 (LINEAR, MIN, MAX
+ * where it is the one taken) or the other operand minus its zero point (MUL). */
+void efl_binary_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *a, const int8_t *b, int32_t samples,
+                         const efl_binary *p, int32_t second);
+
 /* exp(-d * scale * beta), d = 0..255: powers [256] in double for the forward pass, table [256] in units of
  * 2^-24 for the loss. Either may be null. */
 void efl_softmax_tables(double *powers, uint32_t *table, float scale, float beta);
@@ -284,7 +317,7 @@ typedef struct {
 
 typedef struct {
     int32_t kind;
-    int32_t in0, in1, out;    /* tensors; in1 is -1 except for ADD */
+    int32_t in0, in1, out;    /* tensors; in1 is -1 except for ADD, BINARY */
     int32_t param;            /* -1: none */
     int32_t edges, n_edges;   /* error of `out`: these adjacent edges; n_edges 0: no backward pass here */
     int32_t edge0, edge1;     /* where the errors of in0 and in1 go; -1: not wanted */
@@ -294,6 +327,7 @@ typedef struct {
     efl_add_params add;       /* ADD; REQUANT: m0 */
     efl_dims dims;            /* n is ignored */
     const double *powers;     /* SOFTMAX */
+    const efl_binary *binary; /* BINARY; LINEAR has its numbers in add */
 } efl_op;
 
 /* A model and the memory it runs in; all arrays belong to the caller. */

@@ -48,7 +48,17 @@
     /* dst [n] <- max(dst, a) */                                                                             \
     X(max_i8, void, (int8_t *dst, const int8_t *a, size_t n))                                                \
     /* y [n] <- clamp(((m0*a + m1*b + bias) >> shift) + zero) */                                             \
-    X(add_i8, void, (int8_t *y, const int8_t *a, const int8_t *b, size_t n, const efl_add_params *p))
+    X(add_i8, void, (int8_t *y, const int8_t *a, const int8_t *b, size_t n, const efl_add_params *p))        \
+    /* y [n] <- rne(clamp((a - a_zero)*(b - b_zero)*scale)) + y_zero */                                      \
+    X(mul_i8, void, (int8_t *y, const int8_t *a, const int8_t *b, size_t n, const efl_mul_params *p))        \
+    /* y [n] <- the smaller of a and b, or the larger; then clamp */                                         \
+    X(min_i8, void, (int8_t *y, const int8_t *a, const int8_t *b, size_t n, int32_t lo, int32_t hi))         \
+    X(max2_i8, void, (int8_t *y, const int8_t *a, const int8_t *b, size_t n, int32_t lo, int32_t hi))        \
+    /* dx [n] += e * (x - zero) */                                                                           \
+    X(mul_error, void, (int32_t *dx, const int8_t *e, const int8_t *x, size_t n, int32_t zero))              \
+    /* dx [n] += e where low <= high, or, if `strict`, where low < high */                                   \
+    X(route_error, void,                                                                                     \
+      (int32_t *dx, const int8_t *e, const int8_t *low, const int8_t *high, size_t n, int32_t strict))
 
 #define EFL_LOOP_TYPE(name, ret, args)                                                                       \
     typedef ret efl_##name##_fn args;                                                                        \

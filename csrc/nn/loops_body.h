@@ -183,3 +183,47 @@ void EFL_FN(add_i8)(int8_t *y, const int8_t *a, const int8_t *b, size_t n, const
         y[i] = (int8_t)v;
     }
 }
+
+void EFL_FN(mul_i8)(int8_t *y, const int8_t *a, const int8_t *b, size_t n, const efl_mul_params *p)
+{
+    const int32_t za = p->a_zero, zb = p->b_zero, zero = p->y_zero;
+    const float scale = p->scale, lo = (float)(p->lo - zero), hi = (float)(p->hi - zero);
+    for (size_t i = 0; i < n; i++) {
+        float v = (float)((a[i] - za) * (b[i] - zb)) * scale; /* |product| <= 255^2 */
+        v = v < lo ? lo : v;
+        v = v > hi ? hi : v;
+        y[i] = (int8_t)((int32_t)efl_rne(v) + zero);
+    }
+}
+
+void EFL_FN(min_i8)(int8_t *y, const int8_t *a, const int8_t *b, size_t n, int32_t lo, int32_t hi)
+{
+    const int8_t first = (int8_t)lo, last = (int8_t)hi;
+    for (size_t i = 0; i < n; i++) {
+        int8_t v = a[i] < b[i] ? a[i] : b[i];
+        v = v < first ? first : v;
+        y[i] = v > last ? last : v;
+    }
+}
+
+void EFL_FN(max2_i8)(int8_t *y, const int8_t *a, const int8_t *b, size_t n, int32_t lo, int32_t hi)
+{
+    const int8_t first = (int8_t)lo, last = (int8_t)hi;
+    for (size_t i = 0; i < n; i++) {
+        int8_t v = a[i] > b[i] ? a[i] : b[i];
+        v = v < first ? first : v;
+        y[i] = v > last ? last : v;
+    }
+}
+
+void EFL_FN(mul_error)(int32_t *dx, const int8_t *e, const int8_t *x, size_t n, int32_t zero)
+{
+    for (size_t i = 0; i < n; i++) dx[i] += e[i] * (x[i] - zero);
+}
+
+void EFL_FN(route_error)(int32_t *dx, const int8_t *e, const int8_t *low, const int8_t *high, size_t n,
+                         int32_t strict)
+{
+    const int32_t margin = strict ? 1 : 0;
+    for (size_t i = 0; i < n; i++) dx[i] += low[i] + margin <= high[i] ? e[i] : 0;
+}

@@ -21,6 +21,11 @@ int8_t *efl_plan_tensor(const efl_plan *plan, int32_t t)
     return plan->arena + plan->tensors[t].offset;
 }
 
+const int8_t *efl_plan_source(const efl_plan *plan, int32_t t, const int8_t *input)
+{
+    return t == plan->input ? input : efl_plan_tensor(plan, t);
+}
+
 static size_t forward_bytes(const efl_plan *plan, const efl_op *op)
 {
     const efl_dims d = efl_op_dims(op, plan->n_max);
@@ -92,8 +97,12 @@ static efl_status op_check(const efl_plan *plan, const efl_op *op)
     const efl_status shapes = efl_dims_check(&d, op->kind);
     if (shapes != EFL_OK) return shapes;
     const int64_t in = (int64_t)d.hi * d.wi * d.ci, out = (int64_t)d.ho * d.wo * d.co;
+    const int two = op->kind == EFL_OP_ADD || (op->kind == EFL_OP_BINARY && op->in1 >= 0);
     if (!tensor_ok(plan, op->in0, in) || !tensor_ok(plan, op->out, out) || op->out == plan->input ||
-        (op->kind == EFL_OP_ADD && !tensor_ok(plan, op->in1, in)))
+        (two && (op->in1 < 0 || op->in1 >= plan->n_tensors)))
+        return EFL_E_SIZE;
+    const int32_t second = two ? plan->tensors[op->in1].size : 0;
+    if (two && (!tensor_ok(plan, op->in1, second) || (op->kind == EFL_OP_ADD && second != in)))
         return EFL_E_SIZE;
     if (op->lo < -128 || op->hi > 127 || op->lo > op->hi || op->mask_lo < -129 || op->mask_hi > 128 ||
         op->edge0 < -1 || op->edge0 >= plan->n_edges || op->edge1 < -1 || op->edge1 >= plan->n_edges ||
@@ -103,10 +112,14 @@ static efl_status op_check(const efl_plan *plan, const efl_op *op)
     for (int32_t i = 0; i < op->n_edges; i++)
         if (!inside(plan, plan->edges[op->edges + i].offset, (int32_t)out)) return EFL_E_SIZE;
     if ((op->edge0 >= 0 && !inside(plan, plan->edges[op->edge0].offset, (int32_t)in)) ||
-        (op->edge1 >= 0 && !inside(plan, plan->edges[op->edge1].offset, (int32_t)in)))
+        (op->edge1 >= 0 && (!two || !inside(plan, plan->edges[op->edge1].offset, second))))
         return EFL_E_SIZE;
     if ((op->kind == EFL_OP_SOFTMAX && !op->powers) || (op->kind == EFL_OP_SOFTMAX && op->n_edges))
         return EFL_E_NULL;
+    if (op->kind == EFL_OP_BINARY) {
+        const efl_status fits = efl_binary_check(op, (int32_t)in, second, (int32_t)out);
+        if (fits != EFL_OK) return fits;
+    }
     if (op->kind == EFL_OP_ADD && (op->add.shift < 1 || op->add.shift > 30)) return EFL_E_SCALE;
     if (op->kind == EFL_OP_AVGPOOL && op->edge0 >= 0 && !efl_avgpool_bwd_fits(&d)) return EFL_E_SHAPE;
     return param_check(plan, op);
@@ -132,8 +145,9 @@ efl_status efl_plan_check(const efl_plan *plan)
     return plan->scratch_bytes < scratch || (scratch && !plan->scratch) ? EFL_E_SIZE : EFL_OK;
 }
 
-static void run(const efl_plan *plan, const efl_op *op, const int8_t *x, int32_t n)
+static void run(const efl_plan *plan, const efl_op *op, const int8_t *input, int32_t n)
 {
+    const int8_t *x = efl_plan_source(plan, op->in0, input);
     const efl_dims d = efl_op_dims(op, n);
     const efl_tensor *in = &plan->tensors[op->in0], *out = &plan->tensors[op->out];
     const efl_param *p = op->param >= 0 ? &plan->params[op->param] : NULL;
@@ -164,9 +178,12 @@ static void run(const efl_plan *plan, const efl_op *op, const int8_t *x, int32_t
     case EFL_OP_MEAN:
         efl_mean_i8_fwd(y, x, &d, &rq);
         break;
-    case EFL_OP_ADD: {
-        const int8_t *b = op->in1 == plan->input ? x : efl_plan_tensor(plan, op->in1);
-        efl_add_i8_fwd(y, x, b, elements, &op->add);
+    case EFL_OP_ADD:
+        efl_add_i8_fwd(y, x, efl_plan_source(plan, op->in1, input), elements, &op->add);
+        break;
+    case EFL_OP_BINARY: {
+        const int8_t *b = op->in1 >= 0 ? efl_plan_source(plan, op->in1, input) : op->binary->constant;
+        efl_binary_i8_fwd(y, x, b, n, op->binary, &op->add, out->zero, op->lo, op->hi);
         break;
     }
     case EFL_OP_SOFTMAX:
@@ -186,9 +203,6 @@ static void run(const efl_plan *plan, const efl_op *op, const int8_t *x, int32_t
 efl_status efl_plan_forward(const efl_plan *plan, const int8_t *x, int32_t n, int32_t first, int32_t last)
 {
     if (n < 1 || n > plan->n_max || first < 0 || first > last || last > plan->n_ops) return EFL_E_RANGE;
-    for (int32_t i = first; i < last; i++) {
-        const efl_op *op = &plan->ops[i];
-        run(plan, op, op->in0 == plan->input ? x : efl_plan_tensor(plan, op->in0), n);
-    }
+    for (int32_t i = first; i < last; i++) run(plan, &plan->ops[i], x, n);
     return EFL_OK;
 }

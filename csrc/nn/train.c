@@ -62,7 +62,8 @@ size_t efl_backward_scratch_bytes(const efl_plan *plan, const efl_op *op)
     if (!op->n_edges) return 0;
     const efl_dims d = efl_op_dims(op, plan->n_max);
     layout l;
-    const size_t pass = op->edge0 >= 0 ? take(&l, op, &d, NULL) : 0;
+    size_t pass = op->edge0 >= 0 ? take(&l, op, &d, NULL) : 0;
+    if (op->kind == EFL_OP_BINARY) pass = efl_through_bytes(plan, op);
     const efl_param *p = op->param >= 0 ? &plan->params[op->param] : NULL;
     const size_t update = p && (p->train_w || p->train_b) ? efl_sgd_scratch_bytes(op, p, plan->n_max) : 0;
     return pass > update ? pass : update;
@@ -142,13 +143,15 @@ static void through_pool(const efl_op *op, const int8_t *x, const efl_error *e, 
 }
 
 /* Hand the masked error e of op's output to its inputs. */
-static void propagate(const efl_plan *plan, const efl_op *op, const efl_error *e, const int8_t *x, int32_t n)
+static void propagate(const efl_plan *plan, const efl_op *op, const efl_error *e, const int8_t *input,
+                      int32_t n)
 {
+    const int8_t *x = efl_plan_source(plan, op->in0, input);
     const efl_dims d = efl_op_dims(op, n);
-    const size_t in = (size_t)n * (size_t)plan->tensors[op->in0].size;
     const int32_t edges[2] = {op->edge0, op->edge1};
     for (int i = 0; i < 2; i++) {
         if (edges[i] < 0) continue;
+        const size_t in = (size_t)n * (size_t)plan->tensors[i ? op->in1 : op->in0].size;
         efl_error dx = edge_error(plan, edges[i]);
         dx.k = e->k;
         dx.live = e->live;
@@ -158,6 +161,8 @@ static void propagate(const efl_plan *plan, const efl_op *op, const efl_error *e
             through_weights(op, &plan->params[op->param], e, &dx, &d, plan->scratch);
         else if (sums_dx(op))
             through_pool(op, x, e, &dx, &d, plan->scratch);
+        else if (op->kind == EFL_OP_BINARY)
+            efl_binary_through(plan, op, e, &dx, i, input, n);
         else if (op->kind == EFL_OP_PAD) {
             efl_pad_i8_bwd_x(dx.e, e->e, &d);
             dx.live = any(dx.e, in);
@@ -167,7 +172,8 @@ static void propagate(const efl_plan *plan, const efl_op *op, const efl_error *e
     }
 }
 
-static void backward(const efl_plan *plan, const efl_op *op, const int8_t *x, int32_t n, const efl_step *step)
+static void backward(const efl_plan *plan, const efl_op *op, const int8_t *input, int32_t n,
+                     const efl_step *step)
 {
     const size_t elements = (size_t)n * (size_t)plan->tensors[op->out].size;
     efl_error e = collect(plan, op, elements);
@@ -175,10 +181,11 @@ static void backward(const efl_plan *plan, const efl_op *op, const int8_t *x, in
         efl_kernels()->mask(e.e, efl_plan_tensor(plan, op->out), elements, op->mask_lo, op->mask_hi);
         e.live = any(e.e, elements);
     }
-    propagate(plan, op, &e, x, n);
+    propagate(plan, op, &e, input, n);
     efl_param *p = op->param >= 0 ? &plan->params[op->param] : NULL;
     if (p && (p->train_w || p->train_b))
-        efl_sgd_update(op, p, &e, x, &plan->tensors[op->in0], n, step, plan->scratch);
+        efl_sgd_update(op, p, &e, efl_plan_source(plan, op->in0, input), &plan->tensors[op->in0], n, step,
+                       plan->scratch);
 }
 
 efl_status efl_plan_train(const efl_plan *plan, float *p_label, int32_t *hits, const int8_t *x,
@@ -197,8 +204,6 @@ efl_status efl_plan_train(const efl_plan *plan, float *p_label, int32_t *hits, c
     if (loss != EFL_OK) return loss;
     edge_store(plan, plan->ops[head].edges, &e);
     for (int32_t i = head; i >= 0; i--)
-        if (plan->ops[i].n_edges)
-            backward(plan, &plan->ops[i],
-                     plan->ops[i].in0 == plan->input ? x : efl_plan_tensor(plan, plan->ops[i].in0), n, step);
+        if (plan->ops[i].n_edges) backward(plan, &plan->ops[i], x, n, step);
     return EFL_OK;
 }

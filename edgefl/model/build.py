@@ -12,6 +12,7 @@ from collections import Counter
 import numpy as np
 
 from edgefl.errors import ModelError
+from edgefl.model.detail import Constant
 from edgefl.model.flat import RawModel, RawOp, RawTensor
 from edgefl.model.graph import Act, Graph, Node, Param, Port, Tensor
 from edgefl.model.shape import to_hwc
@@ -63,6 +64,14 @@ class Builder:
         if not tensor.n_bytes or tensor.odd:
             raise refuse(op, f"needs plain constants at input {slot}, they are {tensor.odd or 'computed'}")
         return self.raw.constant(tensor)
+
+    def constant_operand(self, op: RawOp, slot: int) -> Constant:
+        """Give the int8 constant at input `slot` with its quantisation."""
+        tensor = self.raw_tensor(op, slot)
+        values = self.constant(op, slot, ("int8",))
+        if len(tensor.scales) != 1 or not _sound(tensor.scales) or not -128 <= tensor.zeros[0] <= 127:
+            raise refuse(op, f"has a constant at input {slot} without one scale above 0", "convert it again")
+        return Constant(values.tobytes(), tensor.shape, float(tensor.scales[0]), int(tensor.zeros[0]))
 
     def activation(self, op: RawOp, slot: int = 0) -> int:
         """Give the graph's tensor at input `slot`, made earlier."""

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from edgefl.model.detail import Binary
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -31,6 +33,7 @@ class Op(IntEnum):
     COPY = 9  # RESHAPE, SQUEEZE, EXPAND_DIMS and no-op QUANTIZE: same bytes, other shape
     PAD = 10  # spatial, with the input's zero point
     REQUANT = 11  # QUANTIZE int8 -> int8, another scale: (((q-z_x)*m + 128) >> 8) + z_y, m = rne(256*s_x/s_y)
+    BINARY = 20  # ADD, SUB, MUL, MINIMUM, MAXIMUM with broadcasting: Node.detail is a Binary
 
 
 FORWARD_ONLY = frozenset({Op.SOFTMAX})  # no backward pass: what they depend on stays frozen
@@ -120,7 +123,7 @@ class Node:
     """One operator. Unused fields keep their defaults."""
 
     kind: Op
-    inputs: tuple[int, ...]  # tensor indices (1, or 2 for ADD)
+    inputs: tuple[int, ...]  # tensor indices
     output: int
     act: Act = Act.NONE
     kernel: tuple[int, int] = (1, 1)  # conv, depthwise, pool windows (h, w)
@@ -131,6 +134,7 @@ class Node:
     groups: int = 1  # grouped convolution
     param: int = -1  # index into Graph.params, -1: none
     beta: float = 1.0  # softmax
+    detail: Binary | None = None  # of the kinds that say so
     index: int = -1  # index of the operator in the file
 
 

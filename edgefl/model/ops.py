@@ -16,6 +16,7 @@ import numpy as np
 from edgefl.model.build import Builder, refuse
 from edgefl.model.flat import RawModel, RawOp
 from edgefl.model.graph import Node, Op
+from edgefl.model.ops_binary import BINARY_BUILDERS
 from edgefl.model.shape import slide
 
 MAX_WINDOW = 1 << 16  # elements that MEAN or a pool sums: 255 * 2^16 < 2^24
@@ -173,23 +174,6 @@ def _mean(b: Builder, op: RawOp) -> None:
     b.add(Node(Op.MEAN, (x,), y, index=op.index))
 
 
-def _add(b: Builder, op: RawOp) -> None:
-    if len(op.inputs) != 2:
-        raise refuse(op, f"has {len(op.inputs)} inputs instead of 2", "the file is damaged; convert it again")
-    a, c = b.activation(op, 0), b.activation(op, 1)
-    if b.shape(a) != b.shape(c):
-        raise refuse(
-            op, f"adds shapes {list(b.shape(a))} and {list(b.shape(c))}", "edgefl adds equal shapes only"
-        )
-    y = b.output(op, b.shape(a))
-    ratios = [b.ratio(a, y), b.ratio(c, y)]
-    if not all(2.0**-10 <= r < 2.0**8 for r in ratios):
-        raise refuse(
-            op, "has an input scale outside 2^-10..2^8 of its output scale", "convert the model again"
-        )
-    b.add(Node(Op.ADD, (a, c), y, act=b.act(op), index=op.index))
-
-
 def _softmax(b: Builder, op: RawOp) -> None:
     x = b.activation(op)
     y = b.output(op, b.shape(x))
@@ -258,7 +242,6 @@ BUILDERS: dict[str, Callable[[Builder, RawOp], None]] = {
     "AVERAGE_POOL_2D": _pool(Op.AVGPOOL),
     "MAX_POOL_2D": _pool(Op.MAXPOOL),
     "MEAN": _mean,
-    "ADD": _add,
     "SOFTMAX": _softmax,
     "RESHAPE": _copy,
     "SQUEEZE": _copy,
@@ -266,4 +249,5 @@ BUILDERS: dict[str, Callable[[Builder, RawOp], None]] = {
     "PAD": _pad,
     "QUANTIZE": _quantize,
     "DEQUANTIZE": _dequantize,
+    **BINARY_BUILDERS,
 }

@@ -8,14 +8,15 @@ place as long as any forward or backward step still reads it.  Rounding rules: d
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 
 import numpy as np
 
 from edgefl.errors import ModelError
 from edgefl.model.arena import Block, place_blocks
+from edgefl.model.detail import Binary, Rule
 from edgefl.model.graph import Act, Graph, Node, Op, Param, Tensor
+from edgefl.model.plan_ops import binary_spec, linear_terms
 from edgefl.native.engine import OpSpec, ParamState, PlanSpec, TensorSpec
 
 WEIGHTED = (Op.CONV2D, Op.DWCONV2D, Op.DENSE)
@@ -59,21 +60,6 @@ def act_bounds(act: Act, y: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
     return (max(lo, -128), min(hi, 127)), (lo, hi)
 
 
-def _add_terms(graph: Graph, node: Node, lo: int, hi: int) -> dict[str, int]:
-    a, b = (graph.tensors[t] for t in node.inputs)
-    y = graph.tensors[node.output]
-    scales = [float(np.float32(t.scale) / np.float32(y.scale)) for t in (a, b)]
-    shift = 20 - (math.frexp(max(scales))[1] - 1)
-    if not 13 <= shift <= 30:
-        raise ModelError(
-            f"operator {node.index} (ADD): input and output scales differ too much",
-            hint="the larger ratio must lie in 2^-10..2^8",
-        )
-    m0, m1 = (round(math.ldexp(s, shift)) for s in scales)
-    bias = (1 << (shift - 1)) - m0 * a.zero - m1 * b.zero
-    return {"m0": m0, "m1": m1, "bias": bias, "shift": shift, "zero": y.zero, "lo": lo, "hi": hi}
-
-
 def _op_spec(graph: Graph, node: Node) -> OpSpec:
     """Numbers of one operator, without its edges."""
     x, y = graph.tensors[node.inputs[0]], graph.tensors[node.output]
@@ -90,7 +76,11 @@ def _op_spec(graph: Graph, node: Node) -> OpSpec:
     dims |= {"pt": node.pad[0], "pl": node.pad[2]}
     spec = OpSpec(int(node.kind), node.inputs, node.output, dims, lo, hi, mask)
     if node.kind is Op.ADD:
-        spec.add = _add_terms(graph, node, lo, hi)
+        a, b = (graph.tensors[t] for t in node.inputs)
+        quant = [a.scale, b.scale], [a.zero, b.zero], (False, False), (y.scale, y.zero)
+        spec.add = linear_terms(*quant, (lo, hi))
+    elif node.kind is Op.BINARY:
+        spec.binary, spec.add = binary_spec(graph, node, (lo, hi))
     elif node.kind is Op.MEAN:
         pixels = np.float32(x.shape[0] * x.shape[1])
         spec.ratio = float((np.float32(x.scale) / np.float32(y.scale)) * (np.float32(1) / pixels))
@@ -102,6 +92,13 @@ def _op_spec(graph: Graph, node: Node) -> OpSpec:
     elif node.kind is Op.SOFTMAX:
         spec.softmax = (x.scale, node.beta)
     return spec
+
+
+def _keeps_inputs(node: Node) -> bool:
+    """Whether the backward pass reads the inputs again, trained or not."""
+    if isinstance(node.detail, Binary):
+        return node.detail.rule is not Rule.LINEAR
+    return node.kind is Op.MAXPOOL
 
 
 class Planner:
@@ -196,8 +193,9 @@ class Planner:
             back = self._backward_step(i)
             if op.mask != (-129, 128) and node.output != graph.logits:
                 blocks[block_of[node.output]].dies = back
-            if source in block_of and (node.param in self._trained or node.kind is Op.MAXPOOL):
-                blocks[block_of[source]].dies = max(blocks[block_of[source]].dies, back)
+            for t in node.inputs if node.param in self._trained or _keeps_inputs(node) else ():
+                if t in block_of:
+                    blocks[block_of[t]].dies = max(blocks[block_of[t]].dies, back)
         for t in (graph.logits, *(port.tensor for port in graph.outputs)):
             if t in block_of:
                 block = blocks[block_of[t]]

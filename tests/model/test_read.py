@@ -30,7 +30,7 @@ SUPPORTED = {
     "tinymaix/mnist_valid_q": 6,
 }
 REFUSED = {
-    "ambiq/ecg_arrhythmia_int8": r"operator 6 \(MINIMUM\) is not supported",
+    "ambiq/ecg_arrhythmia_int8": r"operator 7 \(RELU\) is not supported",
     "coral/keras_lstm_mnist_ptq": "uint8",
     "coral/mobilenet_v1_0.25_128_quant": "uint8",
     "mlperf-tiny/kws_ref_model_fp32": r"operator 0 \(CONV_2D\) takes float32 .*hybrid",

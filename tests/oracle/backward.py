@@ -8,52 +8,12 @@ exactly".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from oracle.forward import F, act_bounds, patches, rne, window_counts
+from oracle.elementwise import binary_errors
+from oracle.forward import patches, window_counts
+from oracle.numbers import Error8, F, act_bounds, ceil_log2, float_to8, int_to8, rne, rne_shift
 
 from edgefl.model.graph import Act, Graph, Node, Op
-
-
-@dataclass(frozen=True)
-class Error8:
-    """Error of one tensor: int8 values e, real value e * 2^k; None stands for an all-zero tensor."""
-
-    e: np.ndarray  # int64 holding -127..127, [n,H,W,C]
-    k: int
-
-
-def rne_shift(x: np.ndarray, s: int) -> np.ndarray:
-    """int64 right shift, nearest, ties to even."""
-    if s <= 0:
-        return x
-    return (x + (1 << (s - 1)) - 1 + ((x >> s) & 1)) >> s if s < 63 else np.zeros_like(x)
-
-
-def ceil_log2(m: float) -> int:
-    """Least k with m <= 2^k, m > 0."""
-    mantissa, exponent = np.frexp(m)
-    return int(exponent) - (1 if mantissa == 0.5 else 0)
-
-
-def float_to8(error: np.ndarray) -> Error8 | None:
-    """Quantise float32 errors."""
-    m = np.abs(error).max(initial=F(0))
-    if m < F(2.0**-60):
-        return None
-    k = ceil_log2(m) - 7
-    return Error8(np.clip(rne(np.ldexp(error, -k)), -127, 127).astype(np.int64), k)
-
-
-def int_to8(x: np.ndarray, k: int) -> Error8 | None:
-    """Shift integer errors of exponent k into int8."""
-    m = int(np.abs(x).max(initial=0))
-    if m == 0:
-        return None
-    assert m < 1 << 31, "the engine's int32 would overflow"
-    sh = max(0, ceil_log2(m) - 7)
-    return Error8(np.clip(rne_shift(x, sh), -127, 127), k + sh)
 
 
 def fan_in(parts: list[Error8 | None]) -> Error8 | None:
@@ -202,8 +162,11 @@ def gradients(
         if total is None:
             continue
         error = _mask(graph, node, total, values[node.output].astype(np.int64))
+        if node.kind is Op.BINARY:
+            for t, back in binary_errors(graph, node, error, values):
+                errors.setdefault(t, []).append(back)
+            continue
         x = values[node.inputs[0]]
-        back: Error8 | None
         if node.param >= 0:
             a = _weight_gradient(graph, node, error.e, x)
             found[node.param] = (a, error.e.sum(axis=(0, 1, 2)), error.k)

@@ -8,29 +8,10 @@ Source: docs/training.md, section 1.
 from __future__ import annotations
 
 import numpy as np
+from oracle.elementwise import binary
+from oracle.numbers import F, act_bounds, rne
 
-from edgefl.model.graph import Act, Graph, Node, Op
-
-F = np.float32
-
-
-def rne(x: np.ndarray) -> np.ndarray:
-    """Nearest, ties to even."""
-    return np.rint(x)
-
-
-def act_bounds(node: Node, graph: Graph) -> tuple[int, int]:
-    """Lowest and highest int8 value that the fused activation lets through."""
-    y = graph.tensors[node.output]
-    lo, hi = -128, 127
-    if node.act in (Act.RELU, Act.RELU6):
-        lo = max(lo, y.zero)
-    if node.act is Act.RELU6:
-        hi = min(hi, int(rne(F(6) / F(y.scale))) + y.zero)
-    if node.act is Act.RELU_N1_TO_1:
-        lo = max(lo, int(rne(F(-1) / F(y.scale))) + y.zero)
-        hi = min(hi, int(rne(F(1) / F(y.scale))) + y.zero)
-    return lo, hi
+from edgefl.model.graph import Graph, Node, Op
 
 
 def scaled(acc: np.ndarray, scale: np.ndarray, zero: int, bounds: tuple[int, int]) -> np.ndarray:
@@ -152,6 +133,8 @@ def run(graph: Graph, x: np.ndarray) -> dict[int, np.ndarray]:
             y = _weighted(graph, node, a)
         elif node.kind is Op.ADD:
             y = _add(graph, node, a, values[node.inputs[1]])
+        elif node.kind is Op.BINARY:
+            y = binary(graph, node, values)
         elif node.kind is Op.MAXPOOL:
             y = patches(a, node, shape[1:3], -128).max(axis=(3, 4))
             y = np.clip(y, *act_bounds(node, graph)).astype(np.int8)

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from opmodel import random_op_net
 from oracle.forward import run
 from tinymodel import random_net
 
@@ -13,9 +16,10 @@ from edgefl.model.read import read_model
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="ai-edge-litert is not installed here")
 
 
+@pytest.mark.parametrize("make", [random_net, random_op_net])
 @pytest.mark.parametrize("seed", range(60))
-def test_forward_random_model_equals_litert(seed: int) -> None:
-    data = random_net(seed)
+def test_forward_random_model_equals_litert(make: Callable[[int], bytes], seed: int) -> None:
+    data = make(seed)
     graph = read_model(data)
     x = (
         np.random.default_rng(seed)

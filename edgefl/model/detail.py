@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a Node says beyond the fields that all operators share: operands with broadcasting.
+
+In: nothing (plain data, comparable). Values from the file are kept as bytes, so that two graphs can be
+compared. Invariant: built by edgefl/model/ops_*.py only, which checks it against the tensors' shapes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+AXES = 4  # EFL_AXES: of an operator's loops, after neighbouring axes are merged
+
+
+class Rule(IntEnum):
+    """How two operands combine; the values are EFL_BINARY_* of edgefl.h."""
+
+    LINEAR = 0  # ADD, SUB
+    MUL = 1
+    MIN = 2
+    MAX = 3
+
+
+@dataclass(frozen=True)
+class Constant:
+    """An operand that stands in the file: int8 values, real value = scale * (q - zero)."""
+
+    values: bytes
+    shape: tuple[int, ...]
+    scale: float
+    zero: int
+
+
+@dataclass(frozen=True)
+class Binary:
+    """Two operands; the result runs over `dims`, an operand over its own elements by its strides.
+
+    A stride of 0 repeats an operand. Four axes, outermost first, leading ones of 1.
+    """
+
+    rule: Rule
+    dims: tuple[int, ...]
+    strides: tuple[tuple[int, ...], tuple[int, ...]]
+    minus: tuple[bool, bool] = (False, False)  # LINEAR: operands that are subtracted
+    constant: Constant | None = None  # the second operand; else Node.inputs has two tensors

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters of single operators as the C core takes them (efl_binary).
+
+In: plain numbers and bytes made by edgefl/model/plan_ops.py. Out: C structs with the objects that must stay
+alive as long as they are used. Refuses nothing: efl_plan_check does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from edgefl.native._core import ffi
+
+
+@dataclass
+class BinarySpec:
+    """Fields of efl_binary; strides of both operands."""
+
+    rule: int
+    dims: tuple[int, ...]
+    strides: tuple[tuple[int, ...], tuple[int, ...]]
+    sizes: tuple[int, int]
+    zeros: tuple[int, int]
+    scales: tuple[float, float]
+    scale: float
+    minus: tuple[bool, bool]
+    constant: bytes | None
+
+
+def binary_struct(spec: BinarySpec, keep: list[Any]) -> Any:
+    """Make an efl_binary; `keep` gets what it points to."""
+    values = ffi.NULL
+    if spec.constant is not None:
+        values = ffi.new("int8_t[]", list(memoryview(spec.constant).cast("b")))
+    made = ffi.new(
+        "efl_binary *",
+        {
+            "rule": spec.rule,
+            "n": spec.dims,
+            "a": spec.strides[0],
+            "b": spec.strides[1],
+            "a_size": spec.sizes[0],
+            "b_size": spec.sizes[1],
+            "a_zero": spec.zeros[0],
+            "b_zero": spec.zeros[1],
+            "a_scale": spec.scales[0],
+            "b_scale": spec.scales[1],
+            "scale": spec.scale,
+            "minus_a": spec.minus[0],
+            "minus_b": spec.minus[1],
+            "constant": values,
+        },
+    )
+    keep += [values, made]
+    return made

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small random models with the operators of edgefl/model/ops_*.py: what `tinymodel.Net` leaves out."""
+
+from __future__ import annotations
+
+import numpy as np
+from tinymodel import ACTS, Net
+
+Mark = tuple[int, tuple[int, ...], np.float32, int]
+
+
+class OpNet(Net):
+    """A Net with element-wise operators."""
+
+    def binary(
+        self,
+        name: str,
+        other: Mark | tuple[int, ...],
+        act: str = "NONE",
+        first: bool = False,
+        quant: tuple[object, int] | None = None,
+    ) -> OpNet:
+        """ADD, SUB, MUL, MINIMUM or MAXIMUM with a marked place or a constant of that shape.
+
+        first: the other operand stands first. quant: scale and zero of the result.
+        """
+        compares = name in ("MINIMUM", "MAXIMUM")
+        at, shape, scale, zero = self.mark()
+        if len(other) == 4 and isinstance(other[1], tuple):
+            there, there_shape, there_scale = other[0], other[1], other[2]
+        else:
+            there_shape = other
+            there_scale = scale if compares else np.float32(self.rng.uniform(0.5, 1.5) * float(scale))
+            there = self.f.tensor(
+                there_shape,
+                scale=there_scale,
+                zero=zero if compares else int(self.rng.integers(-128, 128)),
+                data=self.rng.integers(-128, 128, there_shape).astype(np.int8),
+            )
+        if quant is None and not compares:
+            spread = (
+                float(scale) * float(there_scale) * 90
+                if name == "MUL"
+                else 1.3 * float(max(scale, there_scale))
+            )
+            quant = spread, -128 if act in ("RELU", "RELU6") else int(self.rng.integers(-20, 20))
+        y = self._result(np.broadcast_shapes(shape, there_shape), *(quant or (scale, zero)))
+        options = {} if compares else {"FusedActivationFunction": ACTS[act]}
+        self.f.op(name, [there, at] if first else [at, there], [y], **options)
+        self.at = y
+        return self
+
+
+def random_op_net(seed: int, classes: int = 5) -> bytes:
+    """A random classifier that combines maps, vectors and constants."""
+    rng = np.random.default_rng(seed)
+    shape = (1, *(int(v) for v in rng.integers(1, 8, 2)), int(rng.integers(1, 7)))
+    net = OpNet(shape, rng, scale=float(rng.choice([0.02, 0.0078125, 1.0])), zero=int(rng.integers(-128, 60)))
+    if rng.random() < 0.8:
+        net.conv(int(rng.integers(1, 7)), (3, 3), act=str(rng.choice(["NONE", "RELU", "RELU6"])))
+    for _ in range(int(rng.integers(1, 5))):
+        _random_binary(net, rng)
+    net.dense(classes)
+    return net.build()
+
+
+def _random_binary(net: OpNet, rng: np.random.Generator) -> None:
+    _, h, w, c = net.shape
+    act = str(rng.choice(["NONE", "NONE", "RELU", "RELU6", "RELU_N1_TO_1"]))
+    name = str(rng.choice(["ADD", "SUB", "MUL", "MINIMUM", "MAXIMUM"]))
+    first = bool(rng.random() < 0.5)
+    kind = rng.choice(["constant", "constant", "gate", "residual", "self"])
+    if kind == "constant":
+        shapes = [(), (1,), (c,), (1, 1, 1, c), (w, 1), (h, 1, 1), (1, h, w, 1), (h, w, c), (1, h, 1, c)]
+        net.binary(name, shapes[int(rng.integers(len(shapes)))], act, first)
+        return
+    mark = net.mark()
+    if kind == "gate":  # squeeze and excite: one number for each channel
+        net.mean()
+        if rng.random() < 0.7:
+            net.reshape((1, 1, 1, c)).conv(c, (1, 1), act="RELU")
+    elif kind == "residual":
+        net.conv(c, (3, 3))
+    if name in ("MINIMUM", "MAXIMUM") and (net.scale, net.zero) != mark[2:]:
+        net.requant(float(mark[2] / net.scale) if 0.02 < mark[2] / net.scale < 50 else 1.0, mark[3])
+        if net.scale != mark[2]:
+            name = "SUB"
+    if mark[0] == net.at and name == "MUL":
+        name = "SUB"
+    net.binary(name, mark, act, first)
