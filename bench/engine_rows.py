@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rows of bench/engine.py: what is raced, against whom, and the bar.
+
+In: seconds for each race.  Out: Figures.  Invariant: both sides see the same samples and do the same work in
+one process; a training step is forward, loss, backward and update, with all of its Python, from samples in
+memory; `predict` and `invoke` are one call each.  Times of the AVX2 kernels stand beside (the peers keep
+theirs).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from peak import peak_macs, second_core
+from peers import Missing, litert, litert_head_step, ort_step, peer_version, torch_step
+from race import Heat, Lane, race
+from samples import cifar, kws, model_bytes, noise
+
+import edgefl
+from edgefl.model.forward import Forward
+from edgefl.model.graph import Graph
+from edgefl.model.read import read_model
+from edgefl.native.engine import isa_name, select_isa, supported_isas
+from edgefl.train import Session
+from edgefl.types import Batch
+
+__all__ = ["ROWS", "Figure", "Missing"]
+
+HERE = Path(__file__).resolve().parent
+STEPS = 32  # of one fit, so that what a fit does once is shared by many steps
+RATE = 0.0003
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of the table. `measured` is a ratio unless the unit says otherwise."""
+
+    row: str
+    work: str
+    measured: float | None = None
+    unit: str = "x"
+    bar: str = ""
+    goal: str = ""
+    ours_us: float | None = None
+    peer_us: float | None = None
+    peer: str = ""
+    note: str = ""
+
+    def line(self) -> str:
+        """One row of the Markdown table."""
+        number = "missing" if self.measured is None else f"{self.measured:.3g} {self.unit}"
+        ours = "" if self.ours_us is None else f"{self.ours_us:.1f} us"
+        peer = "" if self.peer_us is None else f"{self.peer_us:.1f} us, {self.peer}"
+        return f"| {self.work} | {number} | {self.bar} | {self.goal} | {ours} | {peer} | {self.note} |"
+
+
+def widest() -> int:
+    """Return the kernels that efl_init chooses."""
+    return max(supported_isas())
+
+
+def isas() -> dict[str, int]:
+    """Return the default kernels and, where they are others, the AVX2 ones."""
+    chosen = {}
+    for isa in supported_isas():
+        select_isa(isa)
+        if isa == widest() or isa_name() == "avx2":
+            chosen[isa_name()] = isa
+    select_isa(widest())
+    return dict(reversed(chosen.items()))
+
+
+def lanes(make: Callable[[], Callable[[], object]], units: int = 1) -> list[Lane]:
+    """One lane for each set of kernels, each with its own state."""
+    made = []
+    for name, isa in isas().items():
+        select_isa(isa)
+        made.append(Lane(name, make(), units, enter=lambda isa=isa: select_isa(isa)))  # type: ignore[misc]
+    return made
+
+
+def forward(row: str, model: str, samples: Callable[[Graph], np.ndarray]) -> Callable[[float], list[Figure]]:
+    """One predict against one invoke, batch 1."""
+
+    def run(seconds: float) -> list[Figure]:
+        peer = peer_version("ai-edge-litert")
+        data = model_bytes(model)
+        ours = edgefl.Model(read_model(data))
+        x = samples(ours.graph)[:1]
+        interpreter = litert(data)
+        index = interpreter.get_input_details()[0]["index"]
+        out = interpreter.get_output_details()[0]["index"]
+        sample = x.reshape(interpreter.get_input_details()[0]["shape"])
+        interpreter.set_tensor(index, sample)
+
+        def invoke_io() -> None:
+            interpreter.set_tensor(index, sample)
+            interpreter.invoke()
+            interpreter.get_tensor(out)
+
+        invoke_io()
+        same = np.array_equal(
+            ours.predict(x, values="stored").reshape(-1), interpreter.get_tensor(out).reshape(-1)
+        )
+        field = [Lane("invoke", interpreter.invoke), Lane("invoke_io", invoke_io)]
+        field += lanes(lambda: lambda: ours.predict(x, values="stored"))
+        bare = Forward(ours.graph, chunk=1)
+        field.append(Lane("core", lambda: bare.run(x), enter=lambda: select_isa(widest())))
+        heat = race(field, seconds)
+        select_isa(widest())
+        io = ", ".join(
+            [
+                f"with set_tensor and get_tensor {heat.us('invoke_io'):.1f} us",
+                f"without edgefl.Model {heat.ratio('core', 'invoke'):.2f} x",
+                "equal outputs" if same else "OUTPUTS DIFFER",
+            ]
+        )
+        return [
+            Figure(
+                row, f"{row}, {name}", heat.ratio(name, "invoke"), "x its time", "<= 1.5", "<= 1.1",
+                heat.us(name), heat.us("invoke"), peer, io,
+            )
+            for name in isas()
+        ]  # fmt: skip
+
+    return run
+
+
+def fit_lane(
+    graph: Graph, x: np.ndarray, y: np.ndarray, layers: str, size: int, steps: int
+) -> Callable[[], object]:
+    """Prepare a fit of `steps` steps."""
+    session = Session(graph, layers=layers, lr=RATE, batch_size=size, seed=1)
+    batch = Batch(x[: size * steps], y[: size * steps])
+    return lambda: session.fit(batch, max_steps=steps)
+
+
+def step_race(row: str, heat: Heat, peer: str, label: str, bar: str, goal: str) -> list[Figure]:
+    """Figures of one peer: how many times faster we are."""
+    return [
+        Figure(
+            row, f"{row}, {name}", heat.ratio(label, name), "x faster", bar, goal,
+            heat.us(name), heat.us(label), peer,
+        )
+        for name in isas()
+    ]  # fmt: skip
+
+
+def train_all(size: int) -> Callable[[float], list[Figure]]:
+    """ResNet8, every weight and bias."""
+
+    def run(seconds: float) -> list[Figure]:
+        graph = read_model(model_bytes("mlperf-tiny/resnet8_int8"))
+        steps = max(2, STEPS // size)
+        x, y = cifar(size * steps)
+        real = x[:size].astype(np.float32)
+        made: list[Figure] = []
+        for peer, build, bars in _all_peers(graph, real, y[:size], size):
+            try:
+                version = peer_version(peer)
+                builds = build()
+            except Missing as missing:
+                made.append(Figure(f"all-{size}", f"all-{size} against {peer}", note=str(missing)))
+                continue
+            field = [Lane(label, work, size) for label, work in builds.items()]
+            field += lanes(lambda: fit_lane(graph, x, y, "all", size, steps), size * steps)
+            heat = race(field, seconds)
+            select_isa(widest())
+            best = min(builds, key=heat.us)
+            made += step_race(f"all-{size}", heat, f"{version} {best}", best, *bars)
+        return made
+
+    return run
+
+
+def _all_peers(
+    graph: Graph, x: np.ndarray, y: np.ndarray, size: int
+) -> list[tuple[str, Callable[[], dict[str, Callable[[], object]]], tuple[str, str]]]:
+    def torch_both() -> dict[str, Callable[[], object]]:
+        made = {"channels-last": torch_step(graph, x, y, threads=1, channels_last=True)}
+        if size == 1:
+            made["contiguous"] = torch_step(graph, x, y, threads=1, channels_last=False)
+        return made
+
+    def ort() -> dict[str, Callable[[], object]]:
+        return {"fp32": ort_step(graph, x, y, threads=1)}
+
+    torch_bar = (">= 7.5", ">= 10") if size == 1 else (">= 2.2", ">= 3.7")
+    return [
+        ("onnxruntime-training", ort, (">= 5", ">= 6.5") if size == 1 else ("", "")),
+        ("torch", torch_both, torch_bar),
+    ]
+
+
+def head(seconds: float) -> list[Figure]:
+    """ResNet8, dense head, batch 1."""
+    graph = read_model(model_bytes("mlperf-tiny/resnet8_int8"))
+    x, y = cifar(STEPS)
+    peer = peer_version("ai-edge-litert")
+    step = litert_head_step(HERE / "resnet8_head_fp32.tflite", x[:1].astype(np.float32), y[:1])
+    field = [Lane("signature", step)]
+    field += lanes(lambda: fit_lane(graph, x, y, "head", 1, STEPS), STEPS)
+    heat = race(field, seconds)
+    select_isa(widest())
+    return step_race("head-1", heat, f"{peer} train signature", "signature", ">= 2", ">= 2.7")
+
+
+def memory(seconds: float) -> list[Figure]:
+    """Bytes of a training session, batch 1, and of a process that trains."""
+    graph = read_model(model_bytes("mlperf-tiny/resnet8_int8"))
+    made = []
+    for layers, bar, goal in (("all", "<= 500", "400"), ("head", "<= 64", "")):
+        held = Session(graph, layers=layers, lr=RATE, batch_size=1).memory
+        note = ", ".join(f"{k} {v / 1000:.1f}" for k, v in vars(held).items())
+        work, total = f"arena, ResNet8 {layers}, batch 1", sum(vars(held).values()) / 1000
+        made.append(Figure("memory", work, total, "KB", bar, goal, note=note))
+    child = [sys.executable, str(HERE / "train_rss.py")]
+    printed = subprocess.run(child, capture_output=True, text=True, check=True).stdout
+    now, peak = (int(v) / 1e6 for v in printed.split())
+    work = "process while it trains ResNet8 all, NumPy included"
+    made.append(Figure("memory", work, now, "MB RSS", "<= 48", "40", note=f"peak {peak:.1f}"))
+    return made
+
+
+def machine(seconds: float) -> list[Figure]:
+    """Measure what the machine itself can do: the second core, and the int8 peak of one."""
+    note = "two-thread figures count from 1.9 on"
+    made = [Figure("machine", "two spin loops at once", second_core(), note=note)]
+    for isa in isas():
+        try:
+            made.append(Figure("machine", f"int8 peak, {isa}, one core", peak_macs(isa) / 1e9, "GMAC/s"))
+        except Missing as missing:
+            made.append(Figure("machine", f"int8 peak, {isa}", note=str(missing)))
+    return made
+
+
+ROWS: dict[str, Callable[[float], list[Figure]]] = {
+    "forward-resnet8": forward("forward-resnet8", "mlperf-tiny/resnet8_int8", lambda g: cifar(1)[0]),
+    "forward-kws": forward("forward-kws", "mlperf-tiny/kws_ref_model_int8", lambda g: kws(1)[0]),
+    "forward-vww": forward("forward-vww", "tinymaix/mbnet96_0.25_q", noise),
+    "all-1": train_all(1),
+    "all-32": train_all(32),
+    "head-1": head,
+    "memory": memory,
+    "machine": machine,
+}

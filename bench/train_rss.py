@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A process that trains ResNet8 and nothing else; prints its resident bytes, now and at most.
+
+Samples are made, not decoded: an image decoder is no part of the engine.  Started by bench/engine.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from samples import model_bytes
+
+import edgefl
+
+
+def resident() -> tuple[int, int]:
+    """VmRSS and VmHWM in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    kib = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith(("VmRSS", "VmHWM"))}
+    return int(kib["VmRSS"]) * 1024, int(kib["VmHWM"]) * 1024
+
+
+def main() -> None:
+    from edgefl.model.read import read_model
+
+    model = edgefl.Model(read_model(model_bytes("mlperf-tiny/resnet8_int8")))
+    trainer = edgefl.Trainer(model, layers="all", lr=0.0003, batch_size=1)
+    x = np.random.default_rng(0).integers(-128, 128, (64, 32, 32, 3)).astype(np.int8)
+    seen: list[tuple[int, int]] = []
+    trainer.fit(x, np.arange(64) % 10, on_step=lambda step: seen.append(resident()))
+    print(max(now for now, _ in seen), seen[-1][1])
+
+
+main()
