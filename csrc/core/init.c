@@ -10,19 +10,30 @@
 #define LOOP_AVX2(loop, ret, args) .loop = efl_##loop##_avx2,
 #define GEMM(isa) .gemm_dot = efl_gemm_dot_##isa, .gemm_outer = efl_gemm_outer_##isa
 #define REQUANT(isa) .requant = efl_requant_##isa, .scale_cols = efl_scale_cols_##isa
+#define TRAIN(dot_isa, isa)                                                                                  \
+    .dot8 = efl_dot8_##dot_isa, .zip4 = efl_zip4_##isa, .scale8 = efl_scale8_##isa,                          \
+    .step_tile = efl_step_tile_##isa
 #define CHACHA20(isa) .chacha20_blocks = efl_chacha20_blocks_##isa
 
 static const efl_kernel_table tables[EFL_ISA_COUNT] = {
-    [EFL_ISA_REF] = {.name = "ref", GEMM(ref), REQUANT(ref), CHACHA20(ref), EFL_LOOPS(LOOP_REF)},
+    [EFL_ISA_REF] =
+        {.name = "ref", GEMM(ref), REQUANT(ref), TRAIN(ref, ref), CHACHA20(ref), EFL_LOOPS(LOOP_REF)},
 #if defined(__x86_64__)
-    [EFL_ISA_AVX2] = {.name = "avx2", GEMM(avx2), REQUANT(avx2), CHACHA20(avx2), EFL_LOOPS(LOOP_AVX2)},
-    [EFL_ISA_AVX512VNNI] =
-        {.name = "avx512vnni", GEMM(avx512vnni), REQUANT(avx2), CHACHA20(avx512), EFL_LOOPS(LOOP_AVX2)},
+    [EFL_ISA_AVX2] =
+        {.name = "avx2", GEMM(avx2), REQUANT(avx2), TRAIN(ref, ref), CHACHA20(avx2), EFL_LOOPS(LOOP_AVX2)},
+    [EFL_ISA_AVX512VNNI] = {.name = "avx512vnni",
+                            GEMM(avx512vnni),
+                            REQUANT(avx2),
+                            TRAIN(avx512vnni, avx512),
+                            .flip = 0x80,
+                            CHACHA20(avx512),
+                            EFL_LOOPS(LOOP_AVX2)},
 #endif
 #if defined(__ARM_NEON)
     [EFL_ISA_NEON] = {.name = "neon",
                       GEMM(neon),
                       REQUANT(neon),
+                      TRAIN(ref, ref),
                       CHACHA20(neon),
                       EFL_LOOPS(LOOP_REF)}, /* the compiler's own NEON */
 #endif

@@ -5,6 +5,7 @@
  */
 #ifndef EFL_CORE_KERNELS_H
 #define EFL_CORE_KERNELS_H
+#include "nn/dot8.h"
 #include "nn/gemm.h"
 #include "nn/loops.h"
 #include "nn/requant.h"
@@ -17,6 +18,11 @@ typedef struct {
     efl_gemm_outer_fn *gemm_outer;
     efl_requant_fn *requant;
     efl_scale_cols_fn *scale_cols;
+    efl_dot8_fn *dot8;
+    efl_zip4_fn *zip4;
+    efl_scale8_fn *scale8;
+    efl_step_tile_fn *step_tile;
+    uint8_t flip; /* of the image that dot8 reads: 0 or 0x80 */
 #define EFL_LOOP_MEMBER(loop, ret, args) efl_##loop##_fn *loop;
     EFL_LOOPS(EFL_LOOP_MEMBER)
 #undef EFL_LOOP_MEMBER

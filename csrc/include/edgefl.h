@@ -157,17 +157,16 @@ typedef struct {
 
 /* Convolution. x [n,hi,wi,ci], w [co,kh,kw,ci/groups], b [co], y [n,ho,wo,co]. Padding holds the zero point.
  * bwd_x: dx int32 [n,hi,wi,ci] <- sums of e*w, e int8 in -127..127 (already times the weight's scale).
- * bwd_w: dw int32 [n_channels][kh,kw,ci/groups] <- sums of e*(x - x_zero) for output channels first..; at
- * most 65536 pixels in all n samples. Channels may be any part, so that the caller can tile. dims must have
- * passed efl_dims_check; scratch has the size that the twin says, any alignment of 16. */
+ * bwd_w: dw int32 [co,kh,kw,ci/groups] <- sums of e*(x - x_zero); at most 65536 pixels in all n samples. dims
+ * must have passed efl_dims_check; scratch has the size that the twin says, any alignment of 16. */
 void efl_conv2d_i8_fwd(int8_t *y, const int8_t *x, const int8_t *w, const int32_t *b, const efl_dims *d,
                        const efl_requant_params *rq, void *scratch);
 void efl_conv2d_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *w, const efl_dims *d, void *scratch);
 void efl_conv2d_i8_bwd_w(int32_t *dw, const int8_t *e, const int8_t *x, const efl_dims *d, int32_t x_zero,
-                         int32_t first, int32_t n_channels, void *scratch);
+                         void *scratch);
 size_t efl_conv2d_i8_fwd_scratch_bytes(const efl_dims *d);
 size_t efl_conv2d_i8_bwd_x_scratch_bytes(const efl_dims *d);
-size_t efl_conv2d_i8_bwd_w_scratch_bytes(const efl_dims *d, int32_t n_channels);
+size_t efl_conv2d_i8_bwd_w_scratch_bytes(const efl_dims *d);
 
 /* Depthwise convolution, w [kh,kw,co], co = ci*mult, otherwise the same. dw int32 [kh,kw,co]. */
 void efl_dwconv2d_i8_fwd(int8_t *y, const int8_t *x, const int8_t *w, const int32_t *b, const efl_dims *d,
@@ -184,10 +183,10 @@ void efl_dense_i8_fwd(int8_t *y, const int8_t *x, const int8_t *w, const int32_t
                       const efl_requant_params *rq, void *scratch);
 void efl_dense_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *w, const efl_dims *d, void *scratch);
 void efl_dense_i8_bwd_w(int32_t *dw, const int8_t *e, const int8_t *x, const efl_dims *d, int32_t x_zero,
-                        int32_t first, int32_t n_channels, void *scratch);
+                        void *scratch);
 size_t efl_dense_i8_fwd_scratch_bytes(const efl_dims *d);
 size_t efl_dense_i8_bwd_x_scratch_bytes(const efl_dims *d);
-size_t efl_dense_i8_bwd_w_scratch_bytes(const efl_dims *d, int32_t n_channels);
+size_t efl_dense_i8_bwd_w_scratch_bytes(const efl_dims *d);
 
 /* Pools count only elements inside the map; the fused activation is in lo, hi. Backward results are int32;
  * those of the two averages have 15 + ceil(log2 of the window) extra fraction bits. */

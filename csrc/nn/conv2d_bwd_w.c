@@ -1,94 +1,285 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Convolution, backward-w: the outer product of neighbouring error pixels with the widened input, in blocks
- * of 6 output channels by 16 elements of a kernel run, summed over pixels in registers and over samples in
- * dw.
+ * Convolution, backward-w: A[k, co] = sum over pixels of x[pixel + tap, ci] * e[pixel, co] with the matrix
+ * kernel of dot8.h, whose groups of four are neighbouring pixels of a map row. The input is packed once for
+ * each distinct shift of such a group, so that every tap reads in place; padding holds the zero point. A
+ * block of rows or samples whose packed input fits BLOCK_BYTES is summed in registers; several blocks add up
+ * in tiles of at most TILE_BYTES.
  */
-#include "nn/conv.h"
+#include <string.h>
+
+#include "core/kernels.h"
+#include "nn/conv_bwd.h"
+#include "nn/scratch.h"
+
+#define BLOCK_BYTES 65536
+#define TILE_BYTES 81920
+#define SINK_ROWS 16
 
 typedef struct {
-    int16_t *image, *pairs;
-    size_t image_n, pairs_n;
-    int32_t n_runs, run, per_row;
-} bwd_w_layout;
+    const efl_dims *d;
+    int32_t *copy, *ahead; /* [kw] which packed copy a tap reads, and how many groups further on */
+    int8_t *row;           /* [width][ci] a padded map row */
+    int8_t *blank;         /* the same, padding only */
+    uint8_t *x;            /* [samples][slots][copies][x_groups][ci][4] */
+    uint8_t *e;            /* [column blocks][samples][rows][e_groups][nv * 16][4] */
+    int32_t *from;         /* [k rounded up] where a row's first group lies in x */
+    int32_t *offs;         /* [samples * rows] */
+    int32_t *tile;         /* [column blocks][k rounded up][nv * 16], or SINK_ROWS of them */
+    int32_t *b, *fix;      /* [columns] sums of e, and times the zero point */
+    size_t x_row, x_sample;
+    int32_t copies, width, x_groups, e_groups;
+    int32_t k, samples, rows; /* of a block */
+    int32_t columns;          /* of a tile: a part of one group's channels */
+    int one_block;
+} layout;
 
-static size_t bwd_w_take(bwd_w_layout *l, const efl_dims *d, int32_t n_channels, void *scratch)
+static int32_t round_up(int32_t n, int32_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+/* Map rows are packed one by one where a tap has one row only. */
+static int32_t slots(const efl_dims *d, int32_t rows)
+{
+    return d->kh == 1 ? rows : (rows - 1) * d->sh + (d->kh - 1) * d->dh + 1;
+}
+
+/* Tap kx starts at column kx*dw of the padded map: group kx*dw / (4*sw) of the copy shifted by the rest. */
+static int32_t find_copies(layout *l, const efl_dims *d, int32_t *most_ahead)
+{
+    int32_t copies = 0;
+    *most_ahead = (d->kw - 1) * d->dw / (4 * d->sw);
+    for (int32_t kx = 0; kx < d->kw; kx++) {
+        const int32_t shift = kx * d->dw % (4 * d->sw);
+        int32_t same = kx;
+        for (int32_t i = 0; i < kx && same == kx; i++)
+            if (i * d->dw % (4 * d->sw) == shift) same = i;
+        if (l->copy) {
+            l->copy[kx] = same == kx ? copies : l->copy[same];
+            l->ahead[kx] = kx * d->dw / (4 * d->sw);
+        }
+        copies += same == kx;
+    }
+    return copies;
+}
+
+static size_t take(layout *l, const efl_dims *d, void *scratch)
 {
     efl_scratch s = {scratch, 0};
-    const int32_t cig = d->ci / d->groups, whole_row = d->groups == 1 && d->dw == 1;
-    l->n_runs = whole_row ? d->kh : d->kh * d->kw;
-    l->per_row = whole_row ? 1 : d->kw;
-    l->run = whole_row ? d->kw * cig : cig;
-    l->image_n = (size_t)efl_image_h(d) * (size_t)efl_image_w(d) * (size_t)d->ci + efl_image_slack(d);
-    l->image = efl_scratch_take(&s, l->image_n * sizeof(int16_t));
-    l->pairs_n = (size_t)d->ho * (size_t)((d->wo + 1) / 2) * (size_t)n_channels * 2 + 2 * EFL_MR;
-    l->pairs = efl_scratch_take(&s, l->pairs_n * sizeof(int16_t));
+    const int32_t cog = d->co / d->groups, cols = round_up(cog, EFL_DOT_COLS);
+    l->d = d;
+    l->k = d->kh * d->kw * (d->ci / d->groups);
+    l->copy = efl_scratch_take(&s, (size_t)d->kw * sizeof(int32_t));
+    l->ahead = efl_scratch_take(&s, (size_t)d->kw * sizeof(int32_t));
+    int32_t ahead;
+    l->copies = find_copies(l, d, &ahead);
+    l->e_groups = (d->wo + 3) / 4;
+    l->x_groups = l->e_groups + ahead;
+    l->width = 4 * d->sw * l->x_groups + 4 * d->sw;
+    l->x_row = (size_t)l->copies * (size_t)l->x_groups * (size_t)d->ci * 4;
+    l->samples = l->rows = 1;
+    if ((size_t)slots(d, d->ho) * l->x_row <= BLOCK_BYTES) {
+        l->rows = d->ho;
+        const size_t fit = BLOCK_BYTES / ((size_t)slots(d, d->ho) * l->x_row);
+        l->samples = fit < (size_t)d->n ? (int32_t)fit : d->n;
+    } else {
+        while (l->rows < d->ho && (size_t)slots(d, l->rows + 1) * l->x_row <= BLOCK_BYTES) l->rows++;
+    }
+    l->x_sample = (size_t)slots(d, l->rows) * l->x_row;
+    l->one_block = l->rows == d->ho && l->samples == d->n;
+    const int32_t k_up = round_up(l->k, SINK_ROWS);
+    int32_t fit = TILE_BYTES / (int32_t)sizeof(int32_t) / k_up / (2 * EFL_DOT_COLS) * 2 * EFL_DOT_COLS;
+    fit = fit < 2 * EFL_DOT_COLS ? 2 * EFL_DOT_COLS : fit;
+    l->columns = l->one_block || cols < fit ? cols : fit;
+    const size_t runs = (size_t)l->samples * (size_t)l->rows, n_cols = (size_t)l->columns;
+    l->row = efl_scratch_take(&s, (size_t)l->width * (size_t)d->ci);
+    l->blank = efl_scratch_take(&s, (size_t)l->width * (size_t)d->ci);
+    l->x = efl_scratch_take(&s, (size_t)l->samples * l->x_sample);
+    l->e = efl_scratch_take(&s, runs * (size_t)l->e_groups * 4 * n_cols);
+    l->from = efl_scratch_take(&s, (size_t)k_up * sizeof(int32_t));
+    l->offs = efl_scratch_take(&s, runs * sizeof(int32_t));
+    l->b = efl_scratch_take(&s, n_cols * sizeof(int32_t));
+    l->fix = efl_scratch_take(&s, n_cols * sizeof(int32_t));
+    const size_t held = l->one_block ? SINK_ROWS * 2 * EFL_DOT_COLS : (size_t)k_up * n_cols;
+    l->tile = efl_scratch_take(&s, held * sizeof(int32_t));
     return s.used;
 }
 
-size_t efl_conv2d_i8_bwd_w_scratch_bytes(const efl_dims *d, int32_t n_channels)
+size_t efl_bwd_w_bytes(const efl_dims *d)
 {
-    bwd_w_layout l;
-    return bwd_w_take(&l, d, n_channels, NULL);
+    layout l;
+    return take(&l, d, NULL);
 }
 
-/* Errors of channels first.. of one sample, two pixels of a row side by side. */
-static void load_pairs(int16_t *pairs, const int8_t *e, const efl_dims *d, int32_t first, int32_t n_channels)
+/* Rows of the packed input that output rows oy0.. of one sample x read. */
+static void pack_x(const layout *l, uint8_t *to, const int8_t *x, int32_t oy0, int32_t rows)
 {
-    const size_t row = (size_t)((d->wo + 1) / 2) * (size_t)n_channels * 2;
-    for (int32_t oy = 0; oy < d->ho; oy++)
-        efl_kernels()->pair_rows(pairs + (size_t)oy * row,
-                                 e + (size_t)oy * (size_t)d->wo * (size_t)d->co + first, (size_t)d->wo,
-                                 (size_t)n_channels, (size_t)d->co);
+    const efl_dims *d = l->d;
+    const efl_kernel_table *k = efl_kernels();
+    const size_t ci = (size_t)d->ci, pitch = (size_t)d->sw * ci;
+    const int32_t room = l->width - d->pl, inside = d->wi < room ? d->wi : room;
+    for (int32_t slot = 0; slot < slots(d, rows); slot++, to += l->x_row) {
+        const int32_t iy = oy0 * d->sh + (d->kh == 1 ? slot * d->sh : slot) - d->pt;
+        const int8_t *row = l->blank;
+        if (iy >= 0 && iy < d->hi) {
+            memcpy(l->row + (size_t)d->pl * ci, x + (size_t)iy * (size_t)d->wi * ci, (size_t)inside * ci);
+            row = l->row;
+        }
+        for (int32_t kx = 0, copy = 0; kx < d->kw && copy < l->copies; kx++) {
+            if (l->copy[kx] != copy) continue;
+            k->zip4(to + (size_t)copy * (size_t)l->x_groups * ci * 4, ci * 4, NULL,
+                    row + (size_t)(kx * d->dw % (4 * d->sw)) * ci, pitch, (size_t)l->x_groups, ci, k->flip);
+            copy++;
+        }
+    }
 }
 
-static void add_block(int32_t *dw, const int32_t *acc, int32_t rows, int32_t cols, size_t k)
+/* Pixels of columns c.. (n of them, nv * 16 wide) from e on, rows * e_groups groups, zeros after a row's end.
+ */
+static void pack_e(const layout *l, uint8_t *to, int32_t *b, const int8_t *e, int32_t rows, int32_t n,
+                   int32_t nv)
 {
-    for (int32_t i = 0; i < rows; i++, dw += k, acc += EFL_NR)
-        if (cols == EFL_NR)
-            for (int32_t j = 0; j < EFL_NR; j++) dw[j] += acc[j];
-        else
-            for (int32_t j = 0; j < cols; j++) dw[j] += acc[j];
+    const efl_kernel_table *k = efl_kernels();
+    const size_t co = (size_t)l->d->co, step = (size_t)nv * 4 * EFL_DOT_COLS, wo = (size_t)l->d->wo;
+    const size_t groups = (size_t)rows * (size_t)l->e_groups, whole = wo / 4;
+    if (n < nv * EFL_DOT_COLS) memset(to, 0, groups * step);
+    if (wo % 4 == 0) {
+        k->zip4(to, step, b, e, co, groups, (size_t)n, 0);
+        return;
+    }
+    for (int32_t oy = 0; oy < rows; oy++, to += (size_t)l->e_groups * step, e += wo * co) {
+        k->zip4(to, step, b, e, co, whole, (size_t)n, 0);
+        int8_t rest[4][2 * EFL_DOT_COLS] = {{0}};
+        for (size_t i = 0; i < wo % 4; i++) memcpy(rest[i], e + (4 * whole + i) * co, (size_t)n);
+        k->zip4(to + whole * step, step, b, rest[0], 2 * EFL_DOT_COLS, 1, (size_t)n, 0);
+    }
+}
+
+/* Where row k of a tile starts in x. */
+static void find_rows(const layout *l, int32_t group)
+{
+    const efl_dims *d = l->d;
+    const int32_t cig = d->ci / d->groups;
+    int32_t *at = l->from;
+    for (int32_t ky = 0; ky < d->kh; ky++)
+        for (int32_t kx = 0; kx < d->kw; kx++) {
+            const size_t slot = (size_t)(ky * d->dh) * l->x_row;
+            const size_t first = (size_t)(l->copy[kx] * l->x_groups + l->ahead[kx]) * (size_t)d->ci * 4;
+            for (int32_t c = 0; c < cig; c++) *at++ = (int32_t)(slot + first) + (group * cig + c) * 4;
+        }
+    for (int32_t k = l->k; k < round_up(l->k, SINK_ROWS); k++) *at++ = l->from[l->k - 1];
+}
+
+/* Sixteen rows from k on of one block of columns; out has ldt = nv * 16. */
+static void sum_rows(const layout *l, int32_t *out, int32_t k, const efl_dot8 *dot)
+{
+    const int32_t width = dot->nv * EFL_DOT_COLS;
+    for (int32_t h = 0; h < SINK_ROWS && k + h < round_up(l->k, EFL_DOT_ROWS); h += EFL_DOT_ROWS) {
+        const uint8_t *rows[EFL_DOT_ROWS];
+        int32_t *to[EFL_DOT_ROWS];
+        for (int i = 0; i < EFL_DOT_ROWS; i++) {
+            rows[i] = l->x + l->from[k + h + i];
+            to[i] = out + (h + i) * width;
+        }
+        efl_kernels()->dot8(to, rows, dot);
+    }
+}
+
+/* One part of a group's channels, first.. (n of them): all blocks, then the sink. */
+static void run_columns(const layout *l, const int8_t *e, const int8_t *x, int32_t x_zero, int32_t first,
+                        int32_t n, efl_bwd_w_sink *sink, void *context)
+{
+    static const int32_t zeros[2 * EFL_DOT_COLS] = {0};
+    const efl_dims *d = l->d;
+    const int32_t cols = round_up(n, EFL_DOT_COLS), k_up = round_up(l->k, SINK_ROWS);
+    const size_t x_size = (size_t)(d->hi * d->wi * d->ci), e_row = (size_t)(d->wo * d->co);
+    memset(l->b, 0, (size_t)cols * sizeof(int32_t));
+    for (int32_t s = 0; s < d->n; s += l->samples)
+        for (int32_t oy = 0; oy < d->ho; oy += l->rows) {
+            const int32_t samples = d->n - s < l->samples ? d->n - s : l->samples;
+            const int32_t rows = d->ho - oy < l->rows ? d->ho - oy : l->rows;
+            const int last = s + samples == d->n && oy + rows == d->ho;
+            for (int32_t i = 0; i < samples; i++) {
+                pack_x(l, l->x + (size_t)i * l->x_sample, x + (size_t)(s + i) * x_size, oy, rows);
+                for (int32_t j = 0; j < rows; j++)
+                    l->offs[i * rows + j] =
+                        (int32_t)((size_t)i * l->x_sample + (size_t)(d->kh == 1 ? j : j * d->sh) * l->x_row);
+            }
+            const int8_t *e_from = e + ((size_t)s * (size_t)d->ho + (size_t)oy) * e_row + first;
+            for (int32_t c = 0, nv; c < cols; c += nv * EFL_DOT_COLS) {
+                nv = cols - c > EFL_DOT_COLS ? 2 : 1;
+                const int32_t width = nv * EFL_DOT_COLS, used = n - c < width ? n - c : width;
+                const int32_t runs = samples * rows;
+                uint8_t *panel = l->e + (size_t)runs * (size_t)l->e_groups * 4 * (size_t)c;
+                pack_e(l, panel, l->b + c, e_from + c, runs, used, nv);
+                const int32_t factor = x_zero + efl_kernels()->flip;
+                for (int32_t j = 0; j < width; j++) l->fix[c + j] = factor * l->b[c + j];
+                const efl_dot8 dot = {
+                    .panel = (const int8_t *)panel,
+                    .offs = l->offs,
+                    .init = s == 0 && oy == 0 ? zeros : NULL,
+                    .n_runs = runs,
+                    .groups = l->e_groups,
+                    .step = d->ci * 4,
+                    .nv = nv,
+                };
+                for (int32_t k = 0; k < l->k; k += SINK_ROWS) {
+                    int32_t *tile = l->one_block ? l->tile : l->tile + c * k_up + k * width;
+                    sum_rows(l, tile, k, &dot);
+                    const efl_bwd_w_tile done = {.sums = tile,
+                                                 .ld = width,
+                                                 .k = k,
+                                                 .rows = l->k - k < SINK_ROWS ? l->k - k : SINK_ROWS,
+                                                 .c = first + c,
+                                                 .cols = used,
+                                                 .fix = l->fix + c};
+                    if (last) sink(context, &done);
+                }
+            }
+        }
+}
+
+void efl_bwd_w_run(const int8_t *e, const int8_t *x, const efl_dims *d, int32_t x_zero, efl_bwd_w_sink *sink,
+                   void *context, void *scratch)
+{
+    layout l;
+    take(&l, d, scratch);
+    memset(l.row, x_zero, (size_t)l.width * (size_t)d->ci);
+    memset(l.blank, x_zero, (size_t)l.width * (size_t)d->ci);
+    const int32_t cog = d->co / d->groups;
+    for (int32_t g = 0; g < d->groups; g++) {
+        find_rows(&l, g);
+        for (int32_t c = 0; c < cog; c += l.columns)
+            run_columns(&l, e, x, x_zero, g * cog + c, cog - c < l.columns ? cog - c : l.columns, sink,
+                        context);
+    }
+}
+
+/* ---------------------------------------------------------------- the public form: all of A */
+
+typedef struct {
+    int32_t *dw;
+    int32_t k;
+} whole;
+
+static void store(void *context, const efl_bwd_w_tile *t)
+{
+    const whole *to = context;
+    for (int32_t i = 0; i < t->rows; i++)
+        for (int32_t j = 0; j < t->cols; j++)
+            to->dw[(size_t)(t->c + j) * (size_t)to->k + (size_t)(t->k + i)] =
+                t->sums[i * t->ld + j] - t->fix[j];
+}
+
+size_t efl_conv2d_i8_bwd_w_scratch_bytes(const efl_dims *d)
+{
+    return efl_bwd_w_bytes(d);
 }
 
 void efl_conv2d_i8_bwd_w(int32_t *dw, const int8_t *e, const int8_t *x, const efl_dims *d, int32_t x_zero,
-                         int32_t first, int32_t n_channels, void *scratch)
+                         void *scratch)
 {
-    bwd_w_layout l;
-    bwd_w_take(&l, d, n_channels, scratch);
-    const int32_t cig = d->ci / d->groups, cog = d->co / d->groups, wp = efl_image_w(d);
-    const size_t k = (size_t)l.n_runs * (size_t)l.run;
-    const efl_outer_walk walk = {
-        .rows = d->ho,
-        .pairs = (d->wo + 1) / 2,
-        .e_row = (ptrdiff_t)((d->wo + 1) / 2) * n_channels * 2,
-        .e_pair = (ptrdiff_t)n_channels * 2,
-        .x_row = (ptrdiff_t)d->sh * wp * d->ci,
-        .x_pixel = (ptrdiff_t)d->sw * d->ci,
-    };
-    memset(dw, 0, (size_t)n_channels * k * sizeof(int32_t));
-    memset(l.image, 0, l.image_n * sizeof(int16_t));
-    memset(l.pairs, 0, l.pairs_n * sizeof(int16_t));
-    for (int32_t s = 0; s < d->n; s++) {
-        efl_image_load(l.image, x, d, x_zero);
-        load_pairs(l.pairs, e, d, first, n_channels);
-        for (int32_t c = 0; c < n_channels;) {
-            const int32_t g = (first + c) / cog, group_end = (g + 1) * cog - first;
-            const int32_t stop = group_end < n_channels ? group_end : n_channels;
-            const int32_t rows = stop - c < EFL_MR ? stop - c : EFL_MR;
-            for (int32_t r = 0; r < l.n_runs; r++) {
-                const int16_t *at =
-                    l.image + (r / l.per_row * d->dh * wp + r % l.per_row * d->dw) * d->ci + g * cig;
-                for (int32_t t = 0; t < l.run; t += EFL_NR) {
-                    int32_t acc[EFL_MR * EFL_NR];
-                    efl_kernels()->gemm_outer(acc, l.pairs + 2 * c, at + t, &walk);
-                    add_block(dw + (size_t)c * k + (size_t)r * (size_t)l.run + (size_t)t, acc, rows,
-                              l.run - t < EFL_NR ? l.run - t : EFL_NR, k);
-                }
-            }
-            c += rows;
-        }
-        x += (size_t)d->hi * (size_t)d->wi * (size_t)d->ci;
-        e += (size_t)d->ho * (size_t)d->wo * (size_t)d->co;
-    }
+    whole to = {dw, d->kh * d->kw * (d->ci / d->groups)};
+    efl_bwd_w_run(e, x, d, x_zero, store, &to, scratch);
 }

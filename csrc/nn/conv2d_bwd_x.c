@@ -1,46 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Convolution, backward-x: each input pixel reads some runs of the widened, padded error image and meets
- * panels of 16 packed weight columns (gemm.h). A stride splits the input pixels into stride_h * stride_w
- * phases, each with the taps that reach it, so no product with a zero is ever formed.
+ * Convolution, backward-x: each input pixel reads some runs of the packed, padded error image and meets
+ * panels of packed weight columns (dot8.h). A stride splits the input pixels into stride_h * stride_w phases,
+ * each with the taps that reach it, so no product with a zero is ever formed.
  */
-#include "nn/conv.h"
+#include "nn/conv_bwd.h"
 
-static size_t ceil_div(int32_t a, int32_t b)
-{
-    return (size_t)((a + b - 1) / b);
-}
+#include <string.h>
 
-/* Pixels with the same taps. Offsets are elements of the image. */
-typedef struct {
-    int16_t *panels;  /* [groups][columns / EFL_NR][n_runs][pairs][EFL_NR][2] */
-    int32_t *offs;    /* [n_runs] */
-    int32_t *pixels;  /* [n_pixels rounded up to EFL_MR] where a pixel's runs start; the last repeats */
-    int32_t *targets; /* [n_pixels] pixel index in the result */
-    int32_t n_pixels, n_runs, run, pairs;
+#include "core/kernels.h"
+#include "nn/scratch.h"
+
+/* Pixels with the same taps. */
+typedef struct efl_bwd_x_phase {
+    uint8_t *panels;    /* [column blocks][n_runs][groups][nv * 16][4] */
+    int32_t *offs;      /* [n_runs] bytes of the image */
+    int32_t *init;      /* [columns] */
+    int32_t rows, cols; /* pixels */
+    int32_t n_runs, groups;
 } phase;
-
-static void phase_take(phase *p, efl_scratch *s, int32_t groups, int32_t columns)
-{
-    p->pairs = (p->run + 1) / 2;
-    const size_t panel = (size_t)p->n_runs * (size_t)p->pairs * 2 * EFL_NR;
-    p->panels = efl_scratch_take(s, (size_t)groups * ceil_div(columns, EFL_NR) * panel * sizeof(int16_t));
-    p->offs = efl_scratch_take(s, (size_t)p->n_runs * sizeof(int32_t));
-    p->pixels = efl_scratch_take(s, ((size_t)p->n_pixels + EFL_MR) * sizeof(int32_t));
-    p->targets = efl_scratch_take(s, (size_t)p->n_pixels * sizeof(int32_t));
-}
-
-static void phase_repeat_last(phase *p)
-{
-    for (int32_t i = p->n_pixels; i < p->n_pixels + EFL_MR; i++)
-        p->pixels[i] = p->n_pixels ? p->pixels[p->n_pixels - 1] : 0;
-}
-
-/* Runs in memory order: the whole kernel row where its pixels lie side by side, else tap by tap. */
-static int joined(const efl_dims *d, int32_t stride)
-{
-    return d->groups == 1 && d->dw == 1 && stride == 1;
-}
 
 /* For one axis: the taps that reach input positions at `phase` + i*stride, and where in the error map they
  * read. Tap t reads position i + shift(t); taps run downwards, so that the reads run upwards. */
@@ -56,6 +34,12 @@ static int32_t tap_shift(int32_t tap, int32_t dilation, int32_t pad, int32_t str
 static int32_t phase_len(int32_t n, int32_t first, int32_t stride)
 {
     return first < n ? (n - first + stride - 1) / stride : 0;
+}
+static int32_t count_taps(int32_t taps, int32_t dilation, int32_t pad, int32_t stride, int32_t at)
+{
+    int32_t n = 0;
+    for (int32_t t = 0; t < taps; t++) n += tap_phase(t, dilation, pad, stride) == at;
+    return n;
 }
 
 /* Zero rows in front of the error map and its length with zeros behind, so that every read lies inside. */
@@ -73,139 +57,204 @@ static void padded_axis(int32_t *front, int32_t *length, int32_t n_in, int32_t n
     *length = hi - lo + 1;
 }
 
-typedef struct {
-    phase *phases; /* [sh * sw] */
-    int16_t *image;
-    size_t image_n;
-    int32_t top, left, h, w;
-} bwd_x_layout;
-
-static int32_t count_taps(int32_t taps, int32_t dilation, int32_t pad, int32_t stride, int32_t at)
+/* A kernel row is one run where its pixels lie side by side and no group of four crosses two taps. */
+static int joined(const efl_dims *d)
 {
-    int32_t n = 0;
-    for (int32_t t = 0; t < taps; t++) n += tap_phase(t, dilation, pad, stride) == at;
-    return n;
+    return d->groups == 1 && d->dw == 1 && d->sw == 1 && d->co % 4 == 0;
 }
 
-static size_t bwd_x_take(bwd_x_layout *l, const efl_dims *d, void *scratch)
+/* Columns of one group, rounded up. */
+static int32_t columns(const efl_dims *d)
+{
+    return (d->ci / d->groups + EFL_DOT_COLS - 1) / EFL_DOT_COLS * EFL_DOT_COLS;
+}
+
+static size_t take(efl_bwd_x *l, const efl_dims *d, void *scratch)
 {
     efl_scratch s = {scratch, 0};
+    l->d = *d;
     padded_axis(&l->top, &l->h, d->hi, d->ho, d->kh, d->dh, d->pt, d->sh);
     padded_axis(&l->left, &l->w, d->wi, d->wo, d->kw, d->dw, d->pl, d->sw);
-    l->image_n = (size_t)l->h * (size_t)l->w * (size_t)d->co + 4 * EFL_NR;
-    l->image = efl_scratch_take(&s, l->image_n * sizeof(int16_t));
+    l->image_n = (size_t)l->h * (size_t)l->w * (size_t)d->co + 4;
+    l->image = efl_scratch_take(&s, l->image_n);
+    l->tile = efl_scratch_take(&s, sizeof(int32_t) * EFL_DOT_ROWS * 2 * EFL_DOT_COLS);
     l->phases = efl_scratch_take(&s, (size_t)(d->sh * d->sw) * sizeof(phase));
-    const int32_t cog = d->co / d->groups;
+    const size_t cols = (size_t)columns(d) * (size_t)d->groups;
     for (int32_t i = 0; i < d->sh * d->sw; i++) {
         const int32_t py = i / d->sw, px = i % d->sw;
         const int32_t ny = count_taps(d->kh, d->dh, d->pt, d->sh, py);
         const int32_t nx = count_taps(d->kw, d->dw, d->pl, d->sw, px);
         phase p = {0};
-        p.n_pixels = phase_len(d->hi, py, d->sh) * phase_len(d->wi, px, d->sw);
-        p.n_runs = joined(d, d->sw) ? ny : ny * nx;
-        p.run = joined(d, d->sw) ? d->kw * d->co : cog;
-        phase_take(&p, &s, d->groups, d->ci / d->groups);
+        p.rows = phase_len(d->hi, py, d->sh);
+        p.cols = phase_len(d->wi, px, d->sw);
+        p.n_runs = joined(d) ? ny : ny * nx;
+        p.groups = joined(d) ? d->kw * d->co / 4 : (d->co / d->groups + 3) / 4;
+        p.panels = efl_scratch_take(&s, (size_t)p.n_runs * (size_t)p.groups * 4 * cols);
+        p.offs = efl_scratch_take(&s, (size_t)p.n_runs * sizeof(int32_t));
+        p.init = efl_scratch_take(&s, cols * sizeof(int32_t));
         if (scratch) l->phases[i] = p;
     }
     return s.used;
 }
 
-size_t efl_conv2d_i8_bwd_x_scratch_bytes(const efl_dims *d)
+size_t efl_bwd_x_bytes(const efl_dims *d)
 {
-    bwd_x_layout l;
-    return bwd_x_take(&l, d, NULL);
+    efl_bwd_x l;
+    return take(&l, d, NULL);
 }
 
-/* One run element pair of a panel: columns are input channels, contiguous in w. */
-static void put_element(int16_t *dst, const int8_t *w, int32_t cols)
+/* Columns [cog][n] of one tap (rows of w at distance pitch) to groups of four from dst on. */
+static void pack_tap(uint8_t *dst, size_t step, int32_t *sums, const int8_t *w, size_t pitch, int32_t cog,
+                     int32_t n)
 {
-    for (int32_t j = 0; j < cols; j++) dst[2 * j] = w[j];
+    const efl_kernel_table *k = efl_kernels();
+    const int32_t whole = cog / 4;
+    k->zip4(dst, step, sums, w, pitch, (size_t)whole, (size_t)n, 0);
+    if (cog % 4 == 0) return;
+    int8_t rest[4][2 * EFL_DOT_COLS] = {{0}};
+    for (int32_t i = 0; i < cog % 4; i++) memcpy(rest[i], w + (size_t)(4 * whole + i) * pitch, (size_t)n);
+    k->zip4(dst + (size_t)whole * step, step, sums, rest[0], 2 * EFL_DOT_COLS, 1, (size_t)n, 0);
 }
 
-/* Walk and panels of phase (py, px). */
-static void bwd_x_prepare(const bwd_x_layout *l, const phase *p, const int8_t *w, const efl_dims *d,
-                          int32_t py, int32_t px)
+/* Panels of the columns c0.. of group g, nv * 16 wide. */
+static void pack_block(const phase *p, const efl_dims *d, const int8_t *w, int32_t py, int32_t px, int32_t g,
+                       int32_t c0, int32_t nv, int32_t place)
 {
-    const int32_t cig = d->ci / d->groups, cog = d->co / d->groups, whole_row = joined(d, d->sw);
-    const size_t panel = (size_t)p->n_runs * (size_t)p->pairs * 2 * EFL_NR;
-    memset(p->panels, 0, panel * (size_t)d->groups * ceil_div(cig, EFL_NR) * sizeof(int16_t));
-    int32_t r = 0;
+    const int32_t cig = d->ci / d->groups, cog = d->co / d->groups;
+    const int32_t n = cig - c0 < nv * EFL_DOT_COLS ? cig - c0 : nv * EFL_DOT_COLS;
+    const size_t pitch = (size_t)(d->kh * d->kw) * (size_t)cig, step = (size_t)nv * 4 * EFL_DOT_COLS;
+    const size_t run = (size_t)p->groups * step;
+    uint8_t *dst = p->panels + (size_t)p->n_runs * (size_t)p->groups * 4 * (size_t)place;
+    int32_t *init = p->init + place;
+    if (n < nv * EFL_DOT_COLS) memset(dst, 0, (size_t)p->n_runs * run);
+    memset(init, 0, (size_t)nv * EFL_DOT_COLS * sizeof(int32_t));
+    const int8_t *from = w + (size_t)(g * cog) * pitch + (size_t)c0;
     for (int32_t ky = d->kh - 1; ky >= 0; ky--) {
         if (tap_phase(ky, d->dh, d->pt, d->sh) != py) continue;
-        const int32_t row = l->top + tap_shift(ky, d->dh, d->pt, d->sh);
         for (int32_t kx = d->kw - 1; kx >= 0; kx--) {
             if (tap_phase(kx, d->dw, d->pl, d->sw) != px) continue;
-            /* in a joined run, tap kx starts at element (kw - 1 - kx) * co */
-            const int32_t from = whole_row ? (d->kw - 1 - kx) * d->co : 0;
-            if (from == 0) p->offs[r] = (row * l->w + l->left + tap_shift(kx, d->dw, d->pl, d->sw)) * d->co;
-            for (int32_t g = 0; g < d->groups; g++)
-                for (int32_t c = 0; c < cog; c++) {
-                    const int8_t *src =
-                        w +
-                        (((size_t)(g * cog + c) * (size_t)d->kh + (size_t)ky) * (size_t)d->kw + (size_t)kx) *
-                            (size_t)cig;
-                    int16_t *dst = p->panels + (size_t)g * ceil_div(cig, EFL_NR) * panel;
-                    dst += ((size_t)r * (size_t)p->pairs + (size_t)((from + c) / 2)) * 2 * EFL_NR;
-                    dst += (from + c) % 2;
-                    for (int32_t c0 = 0; c0 < cig; c0 += EFL_NR, dst += panel)
-                        put_element(dst, src + c0, cig - c0 < EFL_NR ? cig - c0 : EFL_NR);
-                }
-            r += !whole_row;
+            pack_tap(dst, step, init, from + (size_t)(ky * d->kw + kx) * (size_t)cig, pitch, cog, n);
+            dst += joined(d) ? (size_t)cog / 4 * step : run;
         }
-        r += whole_row;
     }
-    int32_t m = 0;
-    for (int32_t iy = py; iy < d->hi; iy += d->sh)
-        for (int32_t ix = px; ix < d->wi; ix += d->sw, m++) {
-            p->pixels[m] = (iy / d->sh * l->w + ix / d->sw) * d->co;
-            p->targets[m] = iy * d->wi + ix;
-        }
+    const int32_t flip = efl_kernels()->flip; /* 65536 * 128 * 128 = 2^30 */
+    for (int32_t j = 0; j < nv * EFL_DOT_COLS; j++) init[j] *= -flip;
 }
 
-static void put_rows(int32_t *dx, const int32_t *acc, const int32_t *targets, int32_t rows, int32_t ci,
-                     int32_t cols)
+static void find_runs(const efl_bwd_x *l, const phase *p, int32_t py, int32_t px)
 {
-    for (int32_t i = 0; i < rows; i++) {
-        int32_t *to = dx + (size_t)targets[i] * (size_t)ci;
-        if (cols == EFL_NR)
-            memcpy(to, acc + i * EFL_NR, EFL_NR * sizeof(int32_t));
-        else
-            memcpy(to, acc + i * EFL_NR, (size_t)cols * sizeof(int32_t));
+    const efl_dims *d = &l->d;
+    int32_t *offs = p->offs;
+    for (int32_t ky = d->kh - 1; ky >= 0; ky--) {
+        if (tap_phase(ky, d->dh, d->pt, d->sh) != py) continue;
+        const int32_t row = (l->top + tap_shift(ky, d->dh, d->pt, d->sh)) * l->w + l->left;
+        for (int32_t kx = d->kw - 1; kx >= 0; kx--) {
+            if (tap_phase(kx, d->dw, d->pl, d->sw) != px) continue;
+            *offs++ = (row + tap_shift(kx, d->dw, d->pl, d->sw)) * d->co;
+            if (joined(d)) break; /* the other taps of the row follow in memory */
+        }
     }
+}
+
+void efl_bwd_x_begin(efl_bwd_x *l, const int8_t *w, const efl_dims *d, void *scratch)
+{
+    take(l, d, scratch);
+    for (int32_t i = 0; i < d->sh * d->sw; i++) {
+        const int32_t py = i / d->sw, px = i % d->sw, cols = columns(d);
+        find_runs(l, &l->phases[i], py, px);
+        for (int32_t g = 0; g < d->groups; g++)
+            for (int32_t c = 0, nv; c < cols; c += nv * EFL_DOT_COLS) {
+                nv = cols - c > EFL_DOT_COLS ? 2 : 1;
+                pack_block(&l->phases[i], d, w, py, px, g, c, nv, g * cols + c);
+            }
+    }
+    memset(l->image, efl_kernels()->flip, l->image_n);
+}
+
+/* All pixels of a phase for one block of columns. dx points at its first pixel and column, n columns. */
+static void run_block(const efl_bwd_x *l, const phase *p, int32_t *dx, const uint8_t *image,
+                      const efl_dot8 *dot, int32_t n)
+{
+    const efl_dims *d = &l->d;
+    const size_t to_row = (size_t)d->sh * (size_t)d->wi * (size_t)d->ci, to_col = (size_t)(d->sw * d->ci);
+    const size_t from_row = (size_t)l->w * (size_t)d->co, from_col = (size_t)d->co;
+    const int32_t pixels = p->rows * p->cols, width = dot->nv * EFL_DOT_COLS;
+    int32_t y = 0, x = 0;
+    for (int32_t m = 0; m < pixels; m += EFL_DOT_ROWS) {
+        const uint8_t *rows[EFL_DOT_ROWS];
+        int32_t *to[EFL_DOT_ROWS], *out[EFL_DOT_ROWS];
+        for (int i = 0; i < EFL_DOT_ROWS; i++) { /* behind the last pixel: the last one again */
+            rows[i] = image + (size_t)y * from_row + (size_t)x * from_col;
+            to[i] = dx + (size_t)y * to_row + (size_t)x * to_col;
+            out[i] = n == width ? to[i] : l->tile + i * width;
+            const int wrap = x + 1 == p->cols, end = wrap && y + 1 == p->rows;
+            x = end ? x : wrap ? 0 : x + 1;
+            y += wrap && !end;
+        }
+        efl_kernels()->dot8(out, rows, dot);
+        if (n < width)
+            for (int i = 0; i < EFL_DOT_ROWS; i++) memcpy(to[i], out[i], (size_t)n * sizeof(int32_t));
+    }
+}
+
+uint32_t efl_bwd_x_sample(const efl_bwd_x *l, int32_t *dx, const int8_t *e, const float *scale)
+{
+    const efl_dims *d = &l->d;
+    const efl_kernel_table *k = efl_kernels();
+    const size_t row = (size_t)d->wo * (size_t)d->co;
+    uint8_t *at = l->image + ((size_t)l->top * (size_t)l->w + (size_t)l->left) * (size_t)d->co;
+    for (int32_t oy = 0; oy < d->ho; oy++, at += (size_t)l->w * (size_t)d->co, e += row)
+        k->scale8(at, e, (size_t)d->wo, (size_t)d->co, scale, k->flip);
+    int32_t top[EFL_DOT_COLS] = {0};
+    const int32_t cig = d->ci / d->groups, cog = d->co / d->groups, cols = columns(d);
+    for (int32_t i = 0; i < d->sh * d->sw; i++) {
+        const phase *p = &l->phases[i];
+        int32_t *first = dx + ((size_t)(i / d->sw) * (size_t)d->wi + (size_t)(i % d->sw)) * (size_t)d->ci;
+        for (int32_t g = 0; g < d->groups; g++)
+            for (int32_t c = 0, nv; c < cols; c += nv * EFL_DOT_COLS) {
+                nv = cols - c > EFL_DOT_COLS ? 2 : 1;
+                const int32_t n = cig - c < nv * EFL_DOT_COLS ? cig - c : nv * EFL_DOT_COLS;
+                const size_t place = (size_t)(g * cols + c);
+                const efl_dot8 dot = {
+                    .panel = (const int8_t *)p->panels + (size_t)p->n_runs * (size_t)p->groups * 4 * place,
+                    .offs = p->offs,
+                    .init = p->init + place,
+                    .top = top,
+                    .n_runs = p->n_runs,
+                    .groups = p->groups,
+                    .step = 4,
+                    .nv = nv,
+                };
+                run_block(l, p, first + g * cig + c, l->image + g * cog, &dot, n);
+            }
+    }
+    int32_t most = 0;
+    for (int j = 0; j < EFL_DOT_COLS; j++) most = top[j] > most ? top[j] : most;
+    return (uint32_t)most;
+}
+
+/* ---------------------------------------------------------------- the public form: no scale, all samples */
+
+static float *take_ones(efl_scratch *s, const efl_dims *d)
+{
+    return efl_scratch_take(s, (size_t)d->co * sizeof(float));
+}
+
+size_t efl_conv2d_i8_bwd_x_scratch_bytes(const efl_dims *d)
+{
+    efl_scratch s = {NULL, 0};
+    take_ones(&s, d);
+    return s.used + efl_bwd_x_bytes(d);
 }
 
 void efl_conv2d_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *w, const efl_dims *d, void *scratch)
 {
-    const efl_kernel_table *k = efl_kernels();
-    bwd_x_layout l;
-    bwd_x_take(&l, d, scratch);
-    for (int32_t i = 0; i < d->sh * d->sw; i++) {
-        bwd_x_prepare(&l, &l.phases[i], w, d, i / d->sw, i % d->sw);
-        phase_repeat_last(&l.phases[i]);
-    }
-    memset(l.image, 0, l.image_n * sizeof(int16_t));
-    const int32_t cig = d->ci / d->groups, cog = d->co / d->groups;
-    const size_t row = (size_t)d->wo * (size_t)d->co;
-    for (int32_t s = 0; s < d->n; s++) {
-        int16_t *at = l.image + ((size_t)l.top * (size_t)l.w + (size_t)l.left) * (size_t)d->co;
-        for (int32_t oy = 0; oy < d->ho; oy++, at += (size_t)l.w * (size_t)d->co, e += row)
-            k->widen(at, e, row, 0);
-        for (int32_t i = 0; i < d->sh * d->sw; i++) {
-            const phase *p = &l.phases[i];
-            const size_t panel = (size_t)p->n_runs * (size_t)p->pairs * 2 * EFL_NR;
-            const int16_t *b16 = p->panels;
-            for (int32_t g = 0; g < d->groups; g++)
-                for (int32_t c0 = 0; c0 < cig; c0 += EFL_NR, b16 += panel)
-                    for (int32_t m = 0; m < p->n_pixels; m += EFL_MR) {
-                        int32_t acc[EFL_MR * EFL_NR];
-                        const int16_t *rows[EFL_MR];
-                        for (int j = 0; j < EFL_MR; j++) rows[j] = l.image + p->pixels[m + j] + g * cog;
-                        k->gemm_dot(acc, rows, p->offs, b16, p->n_runs, p->pairs);
-                        put_rows(dx + g * cig + c0, acc, p->targets + m,
-                                 p->n_pixels - m < EFL_MR ? p->n_pixels - m : EFL_MR, d->ci,
-                                 cig - c0 < EFL_NR ? cig - c0 : EFL_NR);
-                    }
-        }
-        dx += (size_t)d->hi * (size_t)d->wi * (size_t)d->ci;
-    }
+    efl_scratch s = {scratch, 0};
+    float *ones = take_ones(&s, d);
+    for (int32_t c = 0; c < d->co; c++) ones[c] = 1.0f;
+    efl_bwd_x l;
+    efl_bwd_x_begin(&l, w, d, efl_scratch_take(&s, 0));
+    for (int32_t i = 0; i < d->n; i++)
+        efl_bwd_x_sample(&l, dx + (size_t)i * (size_t)(d->hi * d->wi * d->ci),
+                         e + (size_t)i * (size_t)(d->ho * d->wo * d->co), ones);
 }

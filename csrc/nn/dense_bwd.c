@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Dense layer, backward: a 1x1 convolution over one row of n pixels, each a whole sample.
  */
-#include "edgefl.h"
+#include "nn/conv_bwd.h"
 
-static efl_dims as_conv(const efl_dims *d)
+efl_dims efl_dense_as_conv(const efl_dims *d)
 {
     const efl_dims c = {.n = 1,
                         .hi = 1,
@@ -27,25 +27,25 @@ static efl_dims as_conv(const efl_dims *d)
 
 void efl_dense_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *w, const efl_dims *d, void *scratch)
 {
-    const efl_dims c = as_conv(d);
+    const efl_dims c = efl_dense_as_conv(d);
     efl_conv2d_i8_bwd_x(dx, e, w, &c, scratch);
 }
 
 void efl_dense_i8_bwd_w(int32_t *dw, const int8_t *e, const int8_t *x, const efl_dims *d, int32_t x_zero,
-                        int32_t first, int32_t n_channels, void *scratch)
+                        void *scratch)
 {
-    const efl_dims c = as_conv(d);
-    efl_conv2d_i8_bwd_w(dw, e, x, &c, x_zero, first, n_channels, scratch);
+    const efl_dims c = efl_dense_as_conv(d);
+    efl_conv2d_i8_bwd_w(dw, e, x, &c, x_zero, scratch);
 }
 
 size_t efl_dense_i8_bwd_x_scratch_bytes(const efl_dims *d)
 {
-    const efl_dims c = as_conv(d);
+    const efl_dims c = efl_dense_as_conv(d);
     return efl_conv2d_i8_bwd_x_scratch_bytes(&c);
 }
 
-size_t efl_dense_i8_bwd_w_scratch_bytes(const efl_dims *d, int32_t n_channels)
+size_t efl_dense_i8_bwd_w_scratch_bytes(const efl_dims *d)
 {
-    const efl_dims c = as_conv(d);
-    return efl_conv2d_i8_bwd_w_scratch_bytes(&c, n_channels);
+    const efl_dims c = efl_dense_as_conv(d);
+    return efl_conv2d_i8_bwd_w_scratch_bytes(&c);
 }

@@ -2,18 +2,18 @@
  *
  * The int8 weight step (docs/training.md): A = sum e*(x - z), B = sum e; u = lr/N * A * 2^k * s_x / s_c in
  * weight steps; v = 256u rounded; a cap on the norm of v; then q + r/256 moves by -v/256. With one
- * micro-batch a batch, A exists as a tile of at most TILE_BYTES and v as int16; with several, A and B are
- * summed in int64 at the larger of the exponents.
+ * micro-batch a batch, A exists as tiles and v as int16; with several, A and B are summed in int64 at the
+ * larger of the exponents.
  */
 #include "nn/sgd.h"
 
 #include <string.h>
 
 #include "core/kernels.h"
+#include "nn/conv_bwd.h"
 #include "nn/round.h"
 #include "nn/scratch.h"
 
-#define TILE_BYTES 32768
 #define BIAS_LIMIT (1 << 30)
 
 typedef struct {
@@ -22,12 +22,10 @@ typedef struct {
     int64_t *b;    /* [co] sum of e */
     int32_t *b32;  /* [co] the same, of at most 65536 pixels */
     float *f;      /* [co] factor of A */
-    float *row;    /* [len / co] one factor repeated */
-    int32_t *tile; /* [channels][k] */
-    int64_t *sum;  /* the same, if sums run over micro-batches */
+    int32_t *taps; /* [taps][co] A of a depthwise convolution */
+    int64_t *sum;  /* [len] A of several parts of a micro-batch; null: one part */
     void *kernel;
-    int32_t k;        /* weights of a channel (depthwise: taps) */
-    int32_t channels; /* of a tile */
+    int32_t k; /* weights of a channel (depthwise: taps) */
 } layout;
 
 static int32_t pixels(const efl_op *op)
@@ -47,29 +45,31 @@ int efl_sgd_needs_sums(const efl_op *op, int32_t n)
     return chunk(op, n) < n;
 }
 
+static efl_dims conv_dims(const efl_op *op, int32_t n)
+{
+    efl_dims d = op->dims;
+    d.n = n;
+    return op->kind == EFL_OP_DENSE ? efl_dense_as_conv(&d) : d;
+}
+
 static size_t take(layout *l, const efl_op *op, const efl_param *p, int32_t n, void *scratch)
 {
     efl_scratch s = {scratch, 0};
-    efl_dims d = op->dims;
-    d.n = chunk(op, n);
+    const int depthwise = op->kind == EFL_OP_DWCONV2D;
     const size_t co = (size_t)p->co, len = p->train_w ? (size_t)p->len : 0;
     l->k = p->len / p->co;
-    int32_t fit = TILE_BYTES / (int32_t)sizeof(int32_t) / l->k / EFL_MR * EFL_MR;
-    fit = fit < EFL_MR ? EFL_MR : fit;
-    l->channels = op->kind == EFL_OP_DWCONV2D || p->co < fit ? p->co : fit;
     l->v = efl_scratch_take(&s, len * sizeof(int16_t));
     l->vb = efl_scratch_take(&s, co * sizeof(int32_t));
     l->b = efl_scratch_take(&s, co * sizeof(int64_t));
     l->b32 = efl_scratch_take(&s, co * sizeof(int32_t));
     l->f = efl_scratch_take(&s, co * sizeof(float));
-    l->row = efl_scratch_take(&s, (size_t)l->k * sizeof(float));
-    l->tile = efl_scratch_take(&s, len ? (size_t)l->channels * (size_t)l->k * sizeof(int32_t) : 0);
-    l->sum = efl_scratch_take(&s, len && p->acc_b ? (size_t)l->channels * (size_t)l->k * sizeof(int64_t) : 0);
+    l->taps = efl_scratch_take(&s, depthwise ? len * sizeof(int32_t) : 0);
+    l->sum = chunk(op, n) < n ? efl_scratch_take(&s, len * sizeof(int64_t)) : NULL;
     l->kernel = efl_scratch_take(&s, 0);
-    if (len)
-        s.used += op->kind == EFL_OP_CONV2D     ? efl_conv2d_i8_bwd_w_scratch_bytes(&d, l->channels)
-                  : op->kind == EFL_OP_DWCONV2D ? efl_dwconv2d_i8_bwd_w_scratch_bytes(&d)
-                                                : efl_dense_i8_bwd_w_scratch_bytes(&d, l->channels);
+    if (len) {
+        const efl_dims d = conv_dims(op, chunk(op, n));
+        s.used += depthwise ? efl_dwconv2d_i8_bwd_w_scratch_bytes(&d) : efl_bwd_w_bytes(&d);
+    }
     return s.used;
 }
 
@@ -77,19 +77,6 @@ size_t efl_sgd_scratch_bytes(const efl_op *op, const efl_param *p, int32_t n)
 {
     layout l;
     return take(&l, op, p, n, NULL);
-}
-
-static void gradient_tile(const layout *l, const efl_op *op, const int8_t *e, const int8_t *x, int32_t x_zero,
-                          int32_t n, int32_t first, int32_t channels)
-{
-    efl_dims d = op->dims;
-    d.n = n;
-    if (op->kind == EFL_OP_CONV2D)
-        efl_conv2d_i8_bwd_w(l->tile, e, x, &d, x_zero, first, channels, l->kernel);
-    else if (op->kind == EFL_OP_DWCONV2D)
-        efl_dwconv2d_i8_bwd_w(l->tile, e, x, &d, x_zero, l->kernel);
-    else
-        efl_dense_i8_bwd_w(l->tile, e, x, &d, x_zero, first, channels, l->kernel);
 }
 
 static float scale_of(const efl_param *p, int32_t c)
@@ -171,52 +158,86 @@ static void add(efl_param *p, int32_t *shift, int64_t *acc, const int64_t *a, si
     }
 }
 
+typedef struct {
+    const layout *l;
+    efl_param *p;
+    int32_t shift, k;
+} adder;
+
+static void add_tile(void *context, const efl_bwd_w_tile *t)
+{
+    adder *a = context;
+    const size_t k = (size_t)a->l->k;
+    for (int32_t j = 0; j < t->cols; j++) {
+        const size_t at = (size_t)(t->c + j) * k + (size_t)t->k;
+        int64_t column[16];
+        for (int32_t i = 0; i < t->rows; i++) column[i] = t->sums[i * t->ld + j] - t->fix[j];
+        if (a->l->sum)
+            for (int32_t i = 0; i < t->rows; i++) a->l->sum[at + (size_t)i] += column[i];
+        else
+            add(a->p, &a->shift, a->p->acc_w + at, column, (size_t)t->rows, a->k);
+    }
+}
+
 static void add_micro_batch(const layout *l, const efl_op *op, efl_param *p, const efl_error *e,
                             const int8_t *x, int32_t x_zero, int32_t n)
 {
-    int32_t shift = -1;
-    add(p, &shift, p->acc_b, l->b, (size_t)p->co, e->k);
+    adder a = {l, p, -1, e->k};
+    add(p, &a.shift, p->acc_b, l->b, (size_t)p->co, e->k);
     if (!p->train_w || !e->live) return;
     const int32_t part = chunk(op, n);
     const size_t x_size = (size_t)(op->dims.hi * op->dims.wi * op->dims.ci);
-    const size_t e_size = (size_t)pixels(op) * (size_t)p->co;
-    for (int32_t c = 0; c < p->co; c += l->channels) {
-        const int32_t rows = p->co - c < l->channels ? p->co - c : l->channels;
-        const size_t len = (size_t)rows * (size_t)l->k;
-        memset(l->sum, 0, len * sizeof(int64_t));
-        for (int32_t from = 0; from < n; from += part) {
-            gradient_tile(l, op, e->e + (size_t)from * e_size, x + (size_t)from * x_size, x_zero,
-                          n - from < part ? n - from : part, c, rows);
-            for (size_t i = 0; i < len; i++) l->sum[i] += l->tile[i];
+    const size_t e_size = (size_t)pixels(op) * (size_t)p->co, len = (size_t)p->len;
+    if (l->sum) memset(l->sum, 0, len * sizeof(int64_t));
+    for (int32_t from = 0; from < n; from += part) {
+        const efl_dims d = conv_dims(op, n - from < part ? n - from : part);
+        const int8_t *e_from = e->e + (size_t)from * e_size, *x_from = x + (size_t)from * x_size;
+        if (op->kind != EFL_OP_DWCONV2D) {
+            efl_bwd_w_run(e_from, x_from, &d, x_zero, add_tile, &a, l->kernel);
+            continue;
         }
-        add(p, &shift, p->acc_w + (size_t)c * (size_t)l->k, l->sum, len, e->k);
+        efl_dwconv2d_i8_bwd_w(l->taps, e_from, x_from, &d, x_zero, l->kernel);
+        for (size_t i = 0; i < len; i++) {
+            const int64_t one = l->taps[i];
+            if (l->sum)
+                l->sum[i] += one;
+            else
+                add(p, &a.shift, p->acc_w + i, &one, 1, e->k);
+        }
     }
+    if (l->sum) add(p, &a.shift, p->acc_w, l->sum, len, e->k);
 }
 
 /* ---------------------------------------------------------------- step sizes */
 
-static uint64_t sizes_from_tiles(const layout *l, const efl_op *op, const efl_param *p, const efl_error *e,
-                                 const int8_t *x, int32_t x_zero, int32_t n, uint64_t *sum2)
+typedef struct {
+    const layout *l;
+    uint64_t sum2, saturated;
+} sizer;
+
+static void size_tile(void *context, const efl_bwd_w_tile *t)
 {
-    const efl_kernel_table *kernels = efl_kernels();
-    uint64_t saturated = 0;
-    const size_t k = (size_t)l->k;
-    for (int32_t c = 0; c < p->co; c += l->channels) {
-        const int32_t rows = p->co - c < l->channels ? p->co - c : l->channels;
-        gradient_tile(l, op, e->e, x, x_zero, n, c, rows);
-        if (op->kind == EFL_OP_DWCONV2D) {
-            for (size_t t = 0; t < k; t++)
-                saturated += kernels->step_size(l->v + t * (size_t)p->co, sum2, l->tile + t * (size_t)p->co,
-                                                l->f, (size_t)p->co);
-            continue;
-        }
-        for (int32_t i = 0; i < rows; i++) {
-            for (size_t j = 0; j < k; j++) l->row[j] = l->f[c + i];
-            saturated +=
-                kernels->step_size(l->v + (size_t)(c + i) * k, sum2, l->tile + (size_t)i * k, l->row, k);
-        }
+    sizer *s = context;
+    const size_t k = (size_t)s->l->k;
+    s->saturated += efl_kernels()->step_tile(s->l->v + (size_t)t->c * k + (size_t)t->k, k, &s->sum2, t->sums,
+                                             (size_t)t->ld, t->rows, t->cols, t->fix, s->l->f + t->c);
+}
+
+static uint64_t sizes_from_tiles(const layout *l, const efl_op *op, const efl_error *e, const int8_t *x,
+                                 int32_t x_zero, int32_t n, uint64_t *sum2)
+{
+    const efl_dims d = conv_dims(op, n);
+    sizer s = {l, 0, 0};
+    if (op->kind != EFL_OP_DWCONV2D) {
+        efl_bwd_w_run(e->e, x, &d, x_zero, size_tile, &s, l->kernel);
+    } else {
+        efl_dwconv2d_i8_bwd_w(l->taps, e->e, x, &d, x_zero, l->kernel);
+        const size_t co = (size_t)d.co;
+        for (size_t at = 0; at < (size_t)l->k * co; at += co)
+            s.saturated += efl_kernels()->step_size(l->v + at, &s.sum2, l->taps + at, l->f, co);
     }
-    return saturated;
+    *sum2 += s.sum2;
+    return s.saturated;
 }
 
 static uint64_t sizes_from_sums(const layout *l, const efl_op *op, const efl_param *p, uint64_t *sum2)
@@ -310,9 +331,8 @@ void efl_sgd_update(const efl_op *op, efl_param *p, const efl_error *e, const in
             uint64_t sum2 = 0;
             for (int32_t c = 0; c < p->co; c++)
                 l.f[c] = frozen(p, c) ? 0.0f : factor(p, c, x_tensor->scale, step, k, 1);
-            p->saturated_w +=
-                (int64_t)(p->acc_b ? sizes_from_sums(&l, op, p, &sum2)
-                                   : sizes_from_tiles(&l, op, p, e, x, x_tensor->zero, n, &sum2));
+            p->saturated_w += (int64_t)(p->acc_b ? sizes_from_sums(&l, op, p, &sum2)
+                                                 : sizes_from_tiles(&l, op, e, x, x_tensor->zero, n, &sum2));
             p->shift = cap_shift(p, sum2, step->cap);
             p->capped += p->shift > 0;
             p->moved += sum2 > 0;

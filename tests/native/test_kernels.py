@@ -73,12 +73,11 @@ def run_passes(
     y, dx, dw = np.empty(e.shape, np.int8), np.empty(x.shape, np.int32), np.empty(w.shape, np.int32)
     call = {p: getattr(lib, f"efl_{name}_i8_{p}") for p in ("fwd", "bwd_x", "bwd_w")}
     size = {p: getattr(lib, f"efl_{name}_i8_{p}_scratch_bytes") for p in call}
-    part = () if name == "dwconv2d" else (0, s.co)
-    scratch = np.empty(max(size["fwd"](d), size["bwd_x"](d), size["bwd_w"](d, *part[1:])), np.int8)
+    scratch = np.empty(max(size["fwd"](d), size["bwd_x"](d), size["bwd_w"](d)), np.int8)
     area = ffi.from_buffer(scratch)
     call["fwd"](i8(y), i8(x), i8(w), i32(b), d, rq, area)
     call["bwd_x"](i32(dx), i8(e), i8(w), d, area)
-    call["bwd_w"](i32(dw), i8(e), i8(x), d, rq.x_zero, *part, area)
+    call["bwd_w"](i32(dw), i8(e), i8(x), d, rq.x_zero, area)
     return y, dx, dw
 
 
@@ -150,10 +149,10 @@ def test_largest_sums_do_not_overflow() -> None:
     n = lib.EFL_TERMS_MAX
     d = row_of(wi=n, wo=n)
     x, e, dw = np.full(n, 127, np.int8), np.full(n, 127, np.int8), np.empty(1, np.int32)
-    scratch = np.empty(lib.efl_conv2d_i8_bwd_w_scratch_bytes(d, 1), np.int8)
+    scratch = np.empty(lib.efl_conv2d_i8_bwd_w_scratch_bytes(d), np.int8)
     for isa in supported_isas():
         select_isa(isa)
-        lib.efl_conv2d_i8_bwd_w(i32(dw), i8(e), i8(x), d, -128, 0, 1, ffi.from_buffer(scratch))
+        lib.efl_conv2d_i8_bwd_w(i32(dw), i8(e), i8(x), d, -128, ffi.from_buffer(scratch))
         assert dw[0] == n * 127 * 255
     dense = row_of(ci=n)
     w, y, b = np.full(n, -128, np.int8), np.empty(1, np.int8), np.zeros(1, np.int32)
