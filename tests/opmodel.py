@@ -50,6 +50,28 @@ class OpNet(Net):
         self.at = y
         return self
 
+    def unary(self, name: str, quant: tuple[object, int] | None = None, alpha: float = 0.2) -> OpNet:
+        """RELU, RELU6, RELU_N1_TO_1, LEAKY_RELU, LOGISTIC, TANH, HARD_SWISH."""
+        fixed = {"LOGISTIC": (1 / 256, -128), "TANH": (1 / 128, 0)}.get(name)
+        at = self.at
+        y = self._result(self.shape, *(quant or fixed or (self.scale, self.zero)))
+        self.f.op(name, [at], [y], **({"Alpha": alpha} if name == "LEAKY_RELU" else {}))
+        self.at = y
+        return self
+
+    def prelu(self, shape: tuple[int, ...], quant: tuple[object, int] | None = None) -> OpNet:
+        """PRELU with random factors of that shape."""
+        data = self.rng.integers(-128, 128, shape).astype(np.int8)
+        alpha = self.f.tensor(shape, scale=0.01, zero=int(self.rng.integers(-50, 50)), data=data)
+        at = self.at
+        y = self._result(self.shape, *(quant or (self.scale, self.zero)))
+        self.f.op("PRELU", [at, alpha], [y])
+        self.at = y
+        return self
+
+
+UNARY = ["RELU", "RELU6", "RELU_N1_TO_1", "LEAKY_RELU", "LOGISTIC", "TANH", "HARD_SWISH", "PRELU"]
+
 
 def random_op_net(seed: int, classes: int = 5) -> bytes:
     """A random classifier that combines maps, vectors and constants."""
@@ -59,9 +81,22 @@ def random_op_net(seed: int, classes: int = 5) -> bytes:
     if rng.random() < 0.8:
         net.conv(int(rng.integers(1, 7)), (3, 3), act=str(rng.choice(["NONE", "RELU", "RELU6"])))
     for _ in range(int(rng.integers(1, 5))):
-        _random_binary(net, rng)
+        _random_unary(net, rng) if rng.random() < 0.4 else _random_binary(net, rng)
     net.dense(classes)
     return net.build()
+
+
+def _random_unary(net: OpNet, rng: np.random.Generator) -> None:
+    name = str(rng.choice(UNARY))
+    same = rng.random() < 0.3
+    scale = min(max(float(net.scale), 1e-3), 1.0) * rng.uniform(0.4, 2)
+    quant = None if same else (scale, int(rng.integers(-128, 100)))
+    if name == "PRELU":
+        net.prelu((1, 1, net.shape[-1]) if rng.random() < 0.7 else (1, 1, 1), quant)
+    else:
+        net.unary(
+            name, None if name in ("LOGISTIC", "TANH") else quant, float(rng.choice([0.1, 0.01, 1.5, -0.3]))
+        )
 
 
 def _random_binary(net: OpNet, rng: np.random.Generator) -> None:
@@ -85,6 +120,4 @@ def _random_binary(net: OpNet, rng: np.random.Generator) -> None:
         net.requant(float(mark[2] / net.scale) if 0.02 < mark[2] / net.scale < 50 else 1.0, mark[3])
         if net.scale != mark[2]:
             name = "SUB"
-    if mark[0] == net.at and name == "MUL":
-        name = "SUB"
     net.binary(name, mark, act, first)

@@ -13,6 +13,7 @@ import numpy as np
 import tflite
 
 _NO_OPTIONS = {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "QUANTIZE", "DEQUANTIZE", "PAD", "LOGISTIC", "SVDF"}
+_NO_OPTIONS |= {"RELU", "RELU6", "RELU_N1_TO_1", "TANH", "PRELU", "PADV2"}
 _OPTIONS = {
     "CONV_2D": "Conv2DOptions",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
@@ -26,7 +27,10 @@ _OPTIONS = {
     "MAXIMUM": "MaximumMinimumOptions",
     "SOFTMAX": "SoftmaxOptions",
     "MEAN": "ReducerOptions",
+    "LEAKY_RELU": "LeakyReluOptions",
+    "HARD_SWISH": "HardSwishOptions",
 }
+_VERSIONS = {"RESHAPE": 1, "RELU_N1_TO_1": 1, "HARD_SWISH": 1, "PRELU": 1, "LEAKY_RELU": 2, "PADV2": 2}
 ACTS = {"NONE": 0, "RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3}
 
 
@@ -110,7 +114,7 @@ class FlatFile:
         codes = []
         for name in self.codes:
             number = getattr(tflite.BuiltinOperator, name)
-            version = 1 if name == "RESHAPE" else 3
+            version = _VERSIONS.get(name, 3)
             fields = {"BuiltinCode": number, "DeprecatedBuiltinCode": min(number, 127), "Version": version}
             codes.append(self._table("OperatorCode", **fields))
         model = self._table(

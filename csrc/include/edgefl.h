@@ -128,6 +128,7 @@ efl_status efl_delta_encode_i32(int32_t *q, const int32_t *x, size_t n, const ef
 #define EFL_OP_PAD 10
 #define EFL_OP_REQUANT 11
 #define EFL_OP_BINARY 20
+#define EFL_OP_TABLE 21
 
 /* Products that one int32 sum may hold: 65536 * 255 * 128 < 2^31. */
 #define EFL_TERMS_MAX 65536
@@ -241,6 +242,17 @@ void efl_binary_i8_fwd(int8_t *y, const int8_t *a, const int8_t *b, int32_t samp
 void efl_binary_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *a, const int8_t *b, int32_t samples,
                          const efl_binary *p, int32_t second);
 
+/* A function of one value: results [n_tables][256] for q = -128..127, slopes likewise, in units of 2^k;
+ * n_tables is 1 or the number of channels. */
+typedef struct {
+    const int8_t *values;
+    const int16_t *slopes;
+    int32_t n_tables, k;
+} efl_table;
+/* n elements, a multiple of n_tables. dx <- e * slope. */
+void efl_table_i8_fwd(int8_t *y, const int8_t *x, size_t n, const efl_table *t);
+void efl_table_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *x, size_t n, const efl_table *t);
+
 /* exp(-d * scale * beta), d = 0..255: powers [256] in double for the forward pass, table [256] in units of
  * 2^-24 for the loss. Either may be null. */
 void efl_softmax_tables(double *powers, uint32_t *table, float scale, float beta);
@@ -327,6 +339,7 @@ typedef struct {
     efl_dims dims;            /* n is ignored */
     const double *powers;     /* SOFTMAX */
     const efl_binary *binary; /* BINARY; LINEAR has its numbers in add */
+    const efl_table *table;   /* TABLE */
 } efl_op;
 
 /* A model and the memory it runs in; all arrays belong to the caller. */

@@ -120,6 +120,10 @@ static efl_status op_check(const efl_plan *plan, const efl_op *op)
         const efl_status fits = efl_binary_check(op, (int32_t)in, second, (int32_t)out);
         if (fits != EFL_OK) return fits;
     }
+    if (op->kind == EFL_OP_TABLE) {
+        const efl_status fits = efl_table_check(op);
+        if (fits != EFL_OK) return fits;
+    }
     if (op->kind == EFL_OP_ADD && (op->add.shift < 1 || op->add.shift > 30)) return EFL_E_SCALE;
     if (op->kind == EFL_OP_AVGPOOL && op->edge0 >= 0 && !efl_avgpool_bwd_fits(&d)) return EFL_E_SHAPE;
     return param_check(plan, op);
@@ -186,6 +190,9 @@ static void run(const efl_plan *plan, const efl_op *op, const int8_t *input, int
         efl_binary_i8_fwd(y, x, b, n, op->binary, &op->add, out->zero, op->lo, op->hi);
         break;
     }
+    case EFL_OP_TABLE:
+        efl_table_i8_fwd(y, x, elements, op->table);
+        break;
     case EFL_OP_SOFTMAX:
         efl_softmax_i8_fwd(y, x, n * d.hi * d.wi, d.ci, op->powers);
         break;

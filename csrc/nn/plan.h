@@ -10,12 +10,16 @@ efl_dims efl_op_dims(const efl_op *op, int32_t n);
 int8_t *efl_plan_tensor(const efl_plan *plan, int32_t t);
 /* The same for a tensor that is read: the model's input lies where the caller has it. */
 const int8_t *efl_plan_source(const efl_plan *plan, int32_t t, const int8_t *input);
+efl_status efl_table_check(const efl_op *op);
 /* Whether the parameters of a BINARY fit tensors of these sizes. */
 efl_status efl_binary_check(const efl_op *op, int32_t a_size, int32_t b_size, int32_t y_size);
 /* 0 for an operator without a backward pass. */
 size_t efl_backward_scratch_bytes(const efl_plan *plan, const efl_op *op);
 /* Scratch of backward passes in through.c; 0 for other operators. */
 size_t efl_through_bytes(const efl_plan *plan, const efl_op *op);
+/* Error of the input of a TABLE. */
+void efl_table_through(const efl_plan *plan, const efl_op *op, const efl_error *e, efl_error *dx,
+                       const int8_t *input, int32_t samples);
 /* Error of one operand of a BINARY from the error e of its result. */
 void efl_binary_through(const efl_plan *plan, const efl_op *op, const efl_error *e, efl_error *dx,
                         int32_t second, const int8_t *input, int32_t samples);

@@ -33,8 +33,9 @@ static int sizes_fit(const efl_dims *d)
 efl_status efl_dims_check(const efl_dims *d, int32_t kind)
 {
     if (!d) return EFL_E_NULL;
-    const int free_shape = kind == EFL_OP_BINARY; /* checked with its own parameters */
-    if ((kind < EFL_OP_CONV2D || kind > EFL_OP_REQUANT) && !free_shape) return EFL_E_OP;
+    const int free_shape = kind == EFL_OP_BINARY,
+              known = free_shape || kind == EFL_OP_TABLE; /* checked with its own parameters */
+    if ((kind < EFL_OP_CONV2D || kind > EFL_OP_REQUANT) && !known) return EFL_E_OP;
     if (!sizes_fit(d) || d->sh * (int64_t)d->sw > 1024) return EFL_E_SHAPE;
     const int64_t taps = (int64_t)d->kh * d->kw, in = (int64_t)d->hi * d->wi * d->ci;
     const int same = d->hi == d->ho && d->wi == d->wo && d->ci == d->co;
@@ -68,7 +69,7 @@ efl_status efl_dims_check(const efl_dims *d, int32_t kind)
     case EFL_OP_COPY:
         fits = in == (int64_t)d->ho * d->wo * d->co;
         break;
-    default: /* ADD, SOFTMAX, REQUANT */
+    default: /* ADD, SOFTMAX, REQUANT, TABLE */
         fits = same || free_shape;
     }
     return fits ? EFL_OK : EFL_E_SHAPE;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Backward through the operators of two operands: int32 sums in scratch, then an int8 error with its own
+ * Backward through the operators on single elements: int32 sums in scratch, then an int8 error with its own
  * exponent. In: the masked error of the result and the saved operands. Out: the error of one operand, in real
  * units of the loss.
  */
@@ -12,6 +12,8 @@
 
 size_t efl_through_bytes(const efl_plan *plan, const efl_op *op)
 {
+    if (op->kind == EFL_OP_TABLE)
+        return (size_t)plan->n_max * (size_t)plan->tensors[op->in0].size * sizeof(int32_t);
     if (op->kind != EFL_OP_BINARY) return 0;
     const int32_t a = op->binary->a_size, b = op->binary->b_size;
     const size_t most = (size_t)(op->edge1 >= 0 && b > a ? b : a);
@@ -45,4 +47,12 @@ void efl_binary_through(const efl_plan *plan, const efl_op *op, const efl_error 
     efl_error_from_i32(dx, plan->scratch, n, e->k);
     if (second ? p->minus_b : p->minus_a) /* in -127..127, so its negative is too */
         for (size_t i = 0; i < n; i++) dx->e[i] = (int8_t)-dx->e[i];
+}
+
+void efl_table_through(const efl_plan *plan, const efl_op *op, const efl_error *e, efl_error *dx,
+                       const int8_t *input, int32_t samples)
+{
+    const size_t n = (size_t)samples * (size_t)plan->tensors[op->in0].size;
+    efl_table_i8_bwd_x(plan->scratch, e->e, efl_plan_source(plan, op->in0, input), n, op->table);
+    efl_error_from_i32(dx, plan->scratch, n, e->k + op->table->k);
 }

@@ -63,7 +63,8 @@ size_t efl_backward_scratch_bytes(const efl_plan *plan, const efl_op *op)
     const efl_dims d = efl_op_dims(op, plan->n_max);
     layout l;
     size_t pass = op->edge0 >= 0 ? take(&l, op, &d, NULL) : 0;
-    if (op->kind == EFL_OP_BINARY) pass = efl_through_bytes(plan, op);
+    const size_t elementwise = efl_through_bytes(plan, op);
+    pass = elementwise > pass ? elementwise : pass;
     const efl_param *p = op->param >= 0 ? &plan->params[op->param] : NULL;
     const size_t update = p && (p->train_w || p->train_b) ? efl_sgd_scratch_bytes(op, p, plan->n_max) : 0;
     return pass > update ? pass : update;
@@ -163,6 +164,8 @@ static void propagate(const efl_plan *plan, const efl_op *op, const efl_error *e
             through_pool(op, x, e, &dx, &d, plan->scratch);
         else if (op->kind == EFL_OP_BINARY)
             efl_binary_through(plan, op, e, &dx, i, input, n);
+        else if (op->kind == EFL_OP_TABLE)
+            efl_table_through(plan, op, e, &dx, input, n);
         else if (op->kind == EFL_OP_PAD) {
             efl_pad_i8_bwd_x(dx.e, e->e, &d);
             dx.live = any(dx.e, in);

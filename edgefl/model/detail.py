@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a Node says beyond the fields that all operators share: operands with broadcasting.
+"""What a Node says beyond the fields that all operators share: operands with broadcasting, tables.
 
 In: nothing (plain data, comparable). Values from the file are kept as bytes, so that two graphs can be
 compared. Invariant: built by edgefl/model/ops_*.py only, which checks it against the tensors' shapes.
@@ -44,3 +44,16 @@ class Binary:
     strides: tuple[tuple[int, ...], tuple[int, ...]]
     minus: tuple[bool, bool] = (False, False)  # LINEAR: operands that are subtracted
     constant: Constant | None = None  # the second operand; else Node.inputs has two tensors
+
+
+@dataclass(frozen=True)
+class Table:
+    """A function of one value: for each input -128..127 the int8 result, and the slope m*2^exponent.
+
+    values int8 [n, 256], slopes little-endian int16 [n, 256]; n is 1 or the number of channels.
+    """
+
+    name: str  # of the file's operator: "LOGISTIC"; "MUL" is the square
+    values: bytes
+    slopes: bytes
+    exponent: int

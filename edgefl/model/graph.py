@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from edgefl.model.detail import Binary
+from edgefl.model.detail import Binary, Table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +34,7 @@ class Op(IntEnum):
     PAD = 10  # spatial, with the input's zero point
     REQUANT = 11  # QUANTIZE int8 -> int8, another scale: (((q-z_x)*m + 128) >> 8) + z_y, m = rne(256*s_x/s_y)
     BINARY = 20  # ADD, SUB, MUL, MINIMUM, MAXIMUM with broadcasting: Node.detail is a Binary
+    TABLE = 21  # RELU, LOGISTIC ...: Node.detail is a Table
 
 
 FORWARD_ONLY = frozenset({Op.SOFTMAX})  # no backward pass: what they depend on stays frozen
@@ -134,7 +135,7 @@ class Node:
     groups: int = 1  # grouped convolution
     param: int = -1  # index into Graph.params, -1: none
     beta: float = 1.0  # softmax
-    detail: Binary | None = None  # of the kinds that say so
+    detail: Binary | Table | None = None  # of the kinds that say so
     index: int = -1  # index of the operator in the file
 
 

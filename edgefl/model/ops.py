@@ -17,6 +17,7 @@ from edgefl.model.build import Builder, refuse
 from edgefl.model.flat import RawModel, RawOp
 from edgefl.model.graph import Node, Op
 from edgefl.model.ops_binary import BINARY_BUILDERS
+from edgefl.model.ops_table import TABLE_BUILDERS
 from edgefl.model.shape import slide
 
 MAX_WINDOW = 1 << 16  # elements that MEAN or a pool sums: 255 * 2^16 < 2^24
@@ -250,4 +251,5 @@ BUILDERS: dict[str, Callable[[Builder, RawOp], None]] = {
     "QUANTIZE": _quantize,
     "DEQUANTIZE": _dequantize,
     **BINARY_BUILDERS,
+    **TABLE_BUILDERS,
 }

@@ -17,6 +17,7 @@ from edgefl.model.build import Builder, refuse
 from edgefl.model.detail import AXES, Binary, Constant, Rule
 from edgefl.model.flat import RawOp
 from edgefl.model.graph import Act, Node, Op
+from edgefl.model.ops_table import build_square
 from edgefl.model.shape import to_hwc
 
 MAX_REPEAT = 65536  # uses of one element: 65536 * 127 * 255 < 2^31, its error's sum
@@ -89,7 +90,8 @@ def _binary(rule: Rule, subtract: bool = False) -> Callable[[Builder, RawOp], No
                 f"edgefl broadcasts over up to {AXES} axes",
             )
         if rule is Rule.MUL and len(tensors) == 2 and tensors[0] == tensors[1]:
-            raise refuse(op, "squares a tensor, which LiteRT rounds in another way", "edgefl does not")
+            build_square(b, op, tensors[0])
+            return
         if prod(out) > MAX_REPEAT * min(prod(s) for s in shapes):
             raise refuse(op, f"repeats one value more than {MAX_REPEAT} times")
         hwc = to_hwc(out)

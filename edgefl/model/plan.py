@@ -13,10 +13,11 @@ from collections.abc import Collection
 import numpy as np
 
 from edgefl.errors import ModelError
+from edgefl.model.acts import act_bounds
 from edgefl.model.arena import Block, place_blocks
-from edgefl.model.detail import Binary, Rule
-from edgefl.model.graph import Act, Graph, Node, Op, Param, Tensor
-from edgefl.model.plan_ops import binary_spec, linear_terms
+from edgefl.model.detail import Binary, Rule, Table
+from edgefl.model.graph import Graph, Node, Op, Param
+from edgefl.model.plan_ops import binary_spec, linear_terms, table_spec
 from edgefl.native.engine import OpSpec, ParamState, PlanSpec, TensorSpec
 
 WEIGHTED = (Op.CONV2D, Op.DWCONV2D, Op.DENSE)
@@ -47,23 +48,10 @@ def requant_scales(graph: Graph, node: Node, param: Param) -> np.ndarray:
     return np.ascontiguousarray(mult, np.float32)
 
 
-def act_bounds(act: Act, y: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(lo, hi) of the output clamp, and the bounds where the error is masked (-129, 128: none)."""
-    s = np.float32(y.scale)
-    low = {Act.RELU: 0, Act.RELU6: 0, Act.RELU_N1_TO_1: -1}.get(act)
-    high = {Act.RELU6: 6, Act.RELU_N1_TO_1: 1}.get(act)
-    lo, hi = -129, 128
-    if low is not None:
-        lo = max(y.zero + int(np.rint(np.float32(low) / s)), -129)
-    if high is not None:
-        hi = min(y.zero + int(np.rint(np.float32(high) / s)), 128)
-    return (max(lo, -128), min(hi, 127)), (lo, hi)
-
-
 def _op_spec(graph: Graph, node: Node) -> OpSpec:
     """Numbers of one operator, without its edges."""
     x, y = graph.tensors[node.inputs[0]], graph.tensors[node.output]
-    (lo, hi), mask = act_bounds(node.act, y)
+    (lo, hi), mask = act_bounds(node.act, y.scale, y.zero)
     (hi_, wi, ci), (ho, wo, co) = x.shape, y.shape
     if node.kind is Op.SOFTMAX:
         hi_, wi, ci = ho, wo, co
@@ -81,6 +69,8 @@ def _op_spec(graph: Graph, node: Node) -> OpSpec:
         spec.add = linear_terms(*quant, (lo, hi))
     elif node.kind is Op.BINARY:
         spec.binary, spec.add = binary_spec(graph, node, (lo, hi))
+    elif isinstance(node.detail, Table):
+        spec.table = table_spec(node.detail)
     elif node.kind is Op.MEAN:
         pixels = np.float32(x.shape[0] * x.shape[1])
         spec.ratio = float((np.float32(x.scale) / np.float32(y.scale)) * (np.float32(1) / pixels))
@@ -98,7 +88,7 @@ def _keeps_inputs(node: Node) -> bool:
     """Whether the backward pass reads the inputs again, trained or not."""
     if isinstance(node.detail, Binary):
         return node.detail.rule is not Rule.LINEAR
-    return node.kind is Op.MAXPOOL
+    return node.kind in (Op.MAXPOOL, Op.TABLE)
 
 
 class Planner:

@@ -11,9 +11,9 @@ import math
 
 import numpy as np
 
-from edgefl.model.detail import Binary, Rule
+from edgefl.model.detail import Binary, Rule, Table
 from edgefl.model.graph import Graph, Node
-from edgefl.native.operators import BinarySpec
+from edgefl.native.operators import BinarySpec, TableSpec
 
 
 def linear_terms(
@@ -32,6 +32,11 @@ def linear_terms(
     )
     bias = (1 << (shift - 1)) - m0 * zeros[0] - m1 * zeros[1]
     return {"m0": m0, "m1": m1, "bias": bias, "shift": shift, "zero": y[1], "lo": act[0], "hi": act[1]}
+
+
+def table_spec(detail: Table) -> TableSpec:
+    """Give the tables as they are."""
+    return TableSpec(detail.values, detail.slopes, detail.exponent)
 
 
 def binary_spec(graph: Graph, node: Node, bounds: tuple[int, int]) -> tuple[BinarySpec, dict[str, int]]:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgefl.native._core import ffi, lib
-from edgefl.native.operators import BinarySpec, binary_struct
+from edgefl.native.operators import BinarySpec, TableSpec, binary_struct, table_struct
 from edgefl.native.status import check
 
 Int8 = npt.NDArray[np.int8]
@@ -53,6 +53,7 @@ class OpSpec:
     add: dict[str, int] = field(default_factory=dict)
     softmax: tuple[float, float] | None = None  # scale and beta
     binary: BinarySpec | None = None
+    table: TableSpec | None = None
     edges: tuple[int, int] = (0, 0)  # first edge of the output, how many
     edge_in: tuple[int, int] = (-1, -1)
 
@@ -276,6 +277,7 @@ class Engine:
             "dims": dims | op.dims,
             "powers": powers,
             "binary": binary_struct(op.binary, self._keep) if op.binary else ffi.NULL,
+            "table": table_struct(op.table, self._keep) if op.table else ffi.NULL,
         }
 
     def _fill(self) -> None:

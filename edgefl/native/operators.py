@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters of single operators as the C core takes them (efl_binary).
+"""Parameters of single operators as the C core takes them (efl_binary, efl_table).
 
 In: plain numbers and bytes made by edgefl/model/plan_ops.py. Out: C structs with the objects that must stay
 alive as long as they are used. Refuses nothing: efl_plan_check does.
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from edgefl.native._core import ffi
 
@@ -28,11 +30,32 @@ class BinarySpec:
     constant: bytes | None
 
 
+@dataclass
+class TableSpec:
+    """Fields of efl_table: int8 [n, 256], int16 [n, 256]."""
+
+    values: bytes
+    slopes: bytes
+    exponent: int
+
+
+def table_struct(spec: TableSpec, keep: list[Any]) -> Any:
+    """Make an efl_table; `keep` gets what it points to."""
+    values = ffi.new("int8_t[]", len(spec.values))
+    ffi.memmove(values, spec.values, len(spec.values))
+    slopes = ffi.new("int16_t[]", list(np.frombuffer(spec.slopes, "<i2").tolist()))
+    n = len(spec.values) // 256
+    made = ffi.new("efl_table *", {"values": values, "slopes": slopes, "n_tables": n, "k": spec.exponent})
+    keep += [values, slopes, made]
+    return made
+
+
 def binary_struct(spec: BinarySpec, keep: list[Any]) -> Any:
     """Make an efl_binary; `keep` gets what it points to."""
     values = ffi.NULL
     if spec.constant is not None:
-        values = ffi.new("int8_t[]", list(memoryview(spec.constant).cast("b")))
+        values = ffi.new("int8_t[]", len(spec.constant))
+        ffi.memmove(values, spec.constant, len(spec.constant))
     made = ffi.new(
         "efl_binary *",
         {

@@ -16,6 +16,7 @@ from edgefl.model.graph import Act, Op
 from edgefl.model.read import read_model
 
 SUPPORTED = {
+    "ambiq/ecg_arrhythmia_int8": 111,
     "ai-edge-quantizer/conv_fc_mnist_srq_a8w8": 6,
     "misc/arrhythmia_mlp_int8": 6,
     "mlperf-tiny/kws_ref_model_int8": 13,
@@ -30,7 +31,6 @@ SUPPORTED = {
     "tinymaix/mnist_valid_q": 6,
 }
 REFUSED = {
-    "ambiq/ecg_arrhythmia_int8": r"operator 7 \(RELU\) is not supported",
     "coral/keras_lstm_mnist_ptq": "uint8",
     "coral/mobilenet_v1_0.25_128_quant": "uint8",
     "mlperf-tiny/kws_ref_model_fp32": r"operator 0 \(CONV_2D\) takes float32 .*hybrid",

@@ -9,7 +9,7 @@ exactly".
 from __future__ import annotations
 
 import numpy as np
-from oracle.elementwise import binary_errors
+from oracle.elementwise import binary_errors, table_error
 from oracle.forward import patches, window_counts
 from oracle.numbers import Error8, F, act_bounds, ceil_log2, float_to8, int_to8, rne, rne_shift
 
@@ -174,6 +174,8 @@ def gradients(
         elif node.kind is Op.ADD:
             back = error if error.e.any() else None
             errors.setdefault(node.inputs[1], []).append(back)
+        elif node.kind is Op.TABLE:
+            back = table_error(node, error, x)
         elif node.kind in (Op.AVGPOOL, Op.MEAN):
             back = _average(graph, node, error)
         elif node.kind is Op.MAXPOOL:

@@ -83,3 +83,20 @@ def binary_errors(
         else:
             made.append((t, int_to8(total, error.k)))
     return made
+
+
+def _looked_up(packed: bytes, dtype: str, x: np.ndarray) -> np.ndarray:
+    """Entry of each element of x [..., C] in tables [1 or C, 256]."""
+    tables = np.frombuffer(packed, dtype).reshape(-1, 256).astype(np.int64)
+    channel = np.arange(x.shape[-1]) if len(tables) > 1 else 0
+    return tables[channel, x.astype(np.int64) + 128]
+
+
+def table(node: Node, x: np.ndarray) -> np.ndarray:
+    """A function of one value; tests/model/test_tables.py judges the tables themselves."""
+    return _looked_up(node.detail.values, "i1", x).astype(np.int8)
+
+
+def table_error(node: Node, error: Error8, x: np.ndarray) -> Error8 | None:
+    """Error of the input: e times the slope."""
+    return int_to8(error.e * _looked_up(node.detail.slopes, "<i2", x), error.k + node.detail.exponent)

@@ -8,7 +8,7 @@ Source: docs/training.md, section 1.
 from __future__ import annotations
 
 import numpy as np
-from oracle.elementwise import binary
+from oracle.elementwise import binary, table
 from oracle.numbers import F, act_bounds, rne
 
 from edgefl.model.graph import Graph, Node, Op
@@ -135,6 +135,8 @@ def run(graph: Graph, x: np.ndarray) -> dict[int, np.ndarray]:
             y = _add(graph, node, a, values[node.inputs[1]])
         elif node.kind is Op.BINARY:
             y = binary(graph, node, values)
+        elif node.kind is Op.TABLE:
+            y = table(node, a)
         elif node.kind is Op.MAXPOOL:
             y = patches(a, node, shape[1:3], -128).max(axis=(3, 4))
             y = np.clip(y, *act_bounds(node, graph)).astype(np.int8)

@@ -102,6 +102,7 @@ def test_train_random_model_equals_oracle(
         ("tinymaix/cifar10_q", "all", 0.001, 1),
         ("tflite-micro/micro_speech_quantized", "all", 0.01, 3),
         ("misc/arrhythmia_mlp_int8", "all", 0.1, 8),
+        ("ambiq/ecg_arrhythmia_int8", "all", 0.001, 1),
         ("ai-edge-quantizer/conv_fc_mnist_srq_a8w8", "all", 0.01, 2),
     ],
 )

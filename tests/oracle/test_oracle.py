@@ -19,6 +19,7 @@ MODELS = {
     "arrhythmia_mlp_int8": "misc",
     "cifar10_q": "tinymaix",
     "conv_fc_mnist_srq_a8w8": "ai-edge-quantizer",
+    "ecg_arrhythmia_int8": "ambiq",
     "hello_world_int8": "tflite-micro",
     "kws_ref_model_int8": "mlperf-tiny",
     "mbnet96_0.25_q": "tinymaix",

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operators on one value at a time: RELU and its kind, LEAKY_RELU, PRELU, LOGISTIC, TANH, HARD_SWISH.
+
+In: Builder and RawOp. Out: a Node with a Table, made once at load. Refuses scale ratios that the integer
+rules do not take. The square of a tensor (MUL with itself) is one, too. Rules: docs/training.md, "Tables".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from edgefl.model import tables
+from edgefl.model.acts import act_bounds, standalone_bounds
+from edgefl.model.build import Builder, refuse
+from edgefl.model.detail import Table
+from edgefl.model.flat import RawOp
+from edgefl.model.graph import Act, Node, Op
+from edgefl.model.tables import Quant
+
+Made = tuple[list[int], list[float]]
+
+
+def _start(b: Builder, op: RawOp) -> tuple[int, int, Quant]:
+    """Input, output and their quantisation; the ratio of the scales is within 2^-16..2^16."""
+    x = b.activation(op)
+    y = b.output(op, b.shape(x))
+    if not 2.0**-16 <= b.ratio(x, y) <= 2.0**16:
+        raise refuse(op, "changes the scale by a factor outside 2^-16..2^16", "convert the model again")
+    return x, y, Quant(float(b.scale(x)), b.zero(x), float(b.scale(y)), b.zero(y))
+
+
+def _finish(b: Builder, op: RawOp, x: int, y: int, made: list[Made], act: Act = Act.NONE) -> None:
+    values = np.array([v for v, _ in made], np.int8).tobytes()
+    slopes, k = tables.packed_slopes([s for _, one in made for s in one])
+    b.add(Node(Op.TABLE, (x,), y, act=act, detail=Table(op.name, values, slopes, k), index=op.index))
+
+
+def _plain(make: Callable[[Quant], Made]) -> Callable[[Builder, RawOp], None]:
+    def build(b: Builder, op: RawOp) -> None:
+        x, y, q = _start(b, op)
+        _finish(b, op, x, y, [make(q)])
+
+    return build
+
+
+def _rectified(act: Act) -> Callable[[Builder, RawOp], None]:
+    def build(b: Builder, op: RawOp) -> None:
+        x, y, q = _start(b, op)
+        _finish(b, op, x, y, [tables.rectified(q, standalone_bounds(act, q.y_scale, q.y_zero))])
+
+    return build
+
+
+def _leaky(b: Builder, op: RawOp) -> None:
+    x, y, q = _start(b, op)
+    alpha = float(op.options["Alpha"])
+    if not 2.0**-16 <= abs(alpha) <= 2.0**7:
+        raise refuse(op, f"has alpha {alpha:g}, edgefl takes 2^-16..2^7", "convert the model again")
+    _finish(b, op, x, y, [tables.leaky(q, alpha)])
+
+
+def _prelu(b: Builder, op: RawOp) -> None:
+    x, y, q = _start(b, op)
+    alpha = b.constant_operand(op, 1)
+    codes = np.frombuffer(alpha.values, np.int8).astype(int) - alpha.zero
+    channels = b.shape(x)[2]
+    if len(codes) not in (1, channels) or alpha.shape[-1:] != (len(codes),):
+        raise refuse(
+            op,
+            f"has factors {list(alpha.shape)}",
+            f"edgefl takes one or {channels}",
+        )
+    if not 2.0**-16 <= q.x_scale * alpha.scale / q.y_scale <= 2.0**7:
+        raise refuse(op, "has s_x*s_a/s_y outside 2^-16..2^7", "convert the model again")
+    _finish(b, op, x, y, [tables.prelu(q, int(code), alpha.scale) for code in codes])
+
+
+def _hard_swish(b: Builder, op: RawOp) -> None:
+    x, y, q = _start(b, op)
+    if b.ratio(x, y) > 64.0:  # LiteRT's own limit: its shift must not be to the left
+        raise refuse(op, "has s_x/s_y over 64", "LiteRT refuses it too; convert the model again")
+    _finish(b, op, x, y, [tables.hard_swish(q)])
+
+
+def build_square(b: Builder, op: RawOp, x: int) -> None:
+    """MUL of a tensor with itself: LiteRT's delegate takes the square of the real value."""
+    y = b.output(op, b.shape(x))
+    q = Quant(float(b.scale(x)), b.zero(x), float(b.scale(y)), b.zero(y))
+    act = b.act(op)
+    _finish(b, op, x, y, [tables.square(q, act_bounds(act, q.y_scale, q.y_zero)[0])], act)
+
+
+TABLE_BUILDERS: dict[str, Callable[[Builder, RawOp], None]] = {
+    "RELU": _rectified(Act.RELU),
+    "RELU6": _rectified(Act.RELU6),
+    "RELU_N1_TO_1": _rectified(Act.RELU_N1_TO_1),
+    "LEAKY_RELU": _leaky,
+    "PRELU": _prelu,
+    "LOGISTIC": _plain(tables.logistic),
+    "TANH": _plain(tables.tanh),
+    "HARD_SWISH": _hard_swish,
+}
