@@ -3,7 +3,7 @@
 
 In: scales, zero points, options. Out: values and slopes as lists from -128 to 127. Refuses nothing.
 Invariant: no libm, so the same bits everywhere: exp is a series in double, all else single IEEE operations
-or integers. The values equal LiteRT's: HARD_SWISH, RELU and PRELU by the integer rules of its built-in kernels,
+or integers. The values equal those of LiteRT: HARD_SWISH, RELU and PRELU by its built-in integer rules,
 LOGISTIC, TANH and the square as its default delegate rounds. Source: docs/training.md, "Tables".
 """
 
