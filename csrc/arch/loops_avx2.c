@@ -9,6 +9,7 @@
 #endif
 #define EFL_FN(name) efl_##name##_avx2
 #include "nn/loops_body.h"
+#include "nn/step_body.h"
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

@@ -8,6 +8,8 @@
 
 #define LOOP_REF(loop, ret, args) .loop = efl_##loop##_ref,
 #define LOOP_AVX2(loop, ret, args) .loop = efl_##loop##_avx2,
+#define LOOP_AVX512(loop, ret, args) .loop = efl_##loop##_avx512,
+#define LOOPS(which) EFL_LOOPS(which) EFL_STEP_LOOPS(which)
 #define GEMM(isa) .gemm_dot = efl_gemm_dot_##isa, .gemm_outer = efl_gemm_outer_##isa
 #define REQUANT(isa) .requant = efl_requant_##isa, .scale_cols = efl_scale_cols_##isa
 #define TRAIN(dot_isa, isa)                                                                                  \
@@ -16,18 +18,17 @@
 #define CHACHA20(isa) .chacha20_blocks = efl_chacha20_blocks_##isa
 
 static const efl_kernel_table tables[EFL_ISA_COUNT] = {
-    [EFL_ISA_REF] =
-        {.name = "ref", GEMM(ref), REQUANT(ref), TRAIN(ref, ref), CHACHA20(ref), EFL_LOOPS(LOOP_REF)},
+    [EFL_ISA_REF] = {.name = "ref", GEMM(ref), REQUANT(ref), TRAIN(ref, ref), CHACHA20(ref), LOOPS(LOOP_REF)},
 #if defined(__x86_64__)
     [EFL_ISA_AVX2] =
-        {.name = "avx2", GEMM(avx2), REQUANT(avx2), TRAIN(ref, ref), CHACHA20(avx2), EFL_LOOPS(LOOP_AVX2)},
+        {.name = "avx2", GEMM(avx2), REQUANT(avx2), TRAIN(ref, ref), CHACHA20(avx2), LOOPS(LOOP_AVX2)},
     [EFL_ISA_AVX512VNNI] = {.name = "avx512vnni",
                             GEMM(avx512vnni),
                             REQUANT(avx2),
                             TRAIN(avx512vnni, avx512),
                             .flip = 0x80,
                             CHACHA20(avx512),
-                            EFL_LOOPS(LOOP_AVX2)},
+                            LOOPS(LOOP_AVX512)},
 #endif
 #if defined(__ARM_NEON)
     [EFL_ISA_NEON] = {.name = "neon",
@@ -35,7 +36,7 @@ static const efl_kernel_table tables[EFL_ISA_COUNT] = {
                       REQUANT(neon),
                       TRAIN(ref, ref),
                       CHACHA20(neon),
-                      EFL_LOOPS(LOOP_REF)}, /* the compiler's own NEON */
+                      LOOPS(LOOP_REF)}, /* the compiler's own NEON */
 #endif
 };
 

@@ -9,6 +9,7 @@
 #include "nn/gemm.h"
 #include "nn/loops.h"
 #include "nn/requant.h"
+#include "nn/step_loops.h"
 #include "secagg/chacha20.h"
 
 typedef struct {
@@ -25,6 +26,7 @@ typedef struct {
     uint8_t flip; /* of the image that dot8 reads: 0 or 0x80 */
 #define EFL_LOOP_MEMBER(loop, ret, args) efl_##loop##_fn *loop;
     EFL_LOOPS(EFL_LOOP_MEMBER)
+    EFL_STEP_LOOPS(EFL_LOOP_MEMBER)
 #undef EFL_LOOP_MEMBER
 } efl_kernel_table;
 

@@ -277,9 +277,6 @@ efl_status efl_softmax_ce_i8(efl_error *out, float *p_label, int32_t *hits, cons
 void efl_error_from_f32(efl_error *out, const float *x, size_t n);
 /* int32 [n], in units of 2^k -> int8 with its own exponent. */
 void efl_error_from_i32(efl_error *out, const int32_t *x, size_t n, int32_t k);
-/* e [n,c] times the scale s [c] (n_s = c) or s [0] (n_s = 1) of its channel; scratch: 5*c + 128 bytes. */
-void efl_error_scale(efl_error *out, const efl_error *in, size_t n, size_t c, const float *s, size_t n_s,
-                     void *scratch);
 #define EFL_FAN_OUT_MAX 16
 /* Sum of n_in <= EFL_FAN_OUT_MAX errors of n elements each; out may be the first of them. */
 void efl_error_merge(efl_error *out, const efl_error *in, int32_t n_in, size_t n);

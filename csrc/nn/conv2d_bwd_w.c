@@ -233,7 +233,8 @@ static void run_columns(const layout *l, const int8_t *e, const int8_t *x, int32
                                                  .rows = l->k - k < SINK_ROWS ? l->k - k : SINK_ROWS,
                                                  .c = first + c,
                                                  .cols = used,
-                                                 .fix = l->fix + c};
+                                                 .fix = l->fix + c,
+                                                 .b = l->b + c};
                     if (last) sink(context, &done);
                 }
             }

@@ -31,6 +31,7 @@ uint32_t efl_bwd_x_sample(const efl_bwd_x *l, int32_t *dx, const int8_t *e, cons
 typedef struct {
     const int32_t *sums; /* [16][ld], rows and cols of them valid: A + fix[col] */
     const int32_t *fix;  /* [cols] */
+    const int32_t *b;    /* [cols] sum of e */
     int32_t ld, k, rows, c, cols;
 } efl_bwd_w_tile;
 

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "core/kernels.h"
+#include "nn/error.h"
 #include "nn/round.h"
-#include "nn/scratch.h"
 
 #define TINY 8.673617379884035e-19f /* 2^-60: smaller errors are zero */
 
@@ -52,28 +52,19 @@ void efl_error_from_i32(efl_error *out, const int32_t *x, size_t n, int32_t k)
     out->live = 1;
 }
 
-void efl_error_scale(efl_error *out, const efl_error *in, size_t n, size_t c, const float *s, size_t n_s,
-                     void *scratch)
+int32_t efl_error_scales(float *scale, const uint8_t *top, size_t c, const float *s, size_t n_s)
 {
-    efl_scratch area = {scratch, 0};
-    float *scale = efl_scratch_take(&area, c * sizeof(float));
-    uint8_t *top = efl_scratch_take(&area, c);
-    for (size_t j = 0; j < c; j++) scale[j] = s[n_s == 1 ? 0 : j];
-    memset(top, 0, c);
-    efl_kernels()->absmax_cols(top, in->e, n, c);
     float m = 0.0f; /* rounding is monotone: the largest e of a channel gives its largest product */
     for (size_t j = 0; j < c; j++) {
-        const float v = (float)top[j] * scale[j];
+        const float v = (float)top[j] * s[n_s == 1 ? 0 : j];
         m = v > m ? v : m;
     }
-    if (m < TINY) {
-        set_zero(out, n * c);
-        return;
-    }
+    if (m < TINY) return EFL_ERROR_TINY;
     const int32_t k = efl_ceil_log2_f32(m) - 7;
-    efl_kernels()->scale_cols(out->e, in->e, n, c, scale, efl_scale2(1.0f, -k));
-    out->k = in->k + k;
-    out->live = 1;
+    /* a power of two commutes with rounding; where it does not, below 2^-126, the product rounds to 0 anyway
+     */
+    for (size_t j = 0; j < c; j++) scale[j] = s[n_s == 1 ? 0 : j] * efl_scale2(1.0f, -k);
+    return k;
 }
 
 #define PART 1024

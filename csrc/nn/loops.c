@@ -3,3 +3,4 @@
  */
 #define EFL_FN(name) efl_##name##_ref
 #include "nn/loops_body.h"
+#include "nn/step_body.h"

@@ -19,22 +19,10 @@
     X(widen, void, (int16_t *dst, const int8_t *src, size_t n, int32_t zero))                                \
     /* the largest |x[i]|, |x| < 2^31 */                                                                     \
     X(absmax_i32, uint32_t, (const int32_t *x, size_t n))                                                    \
-    /* dst [n] <- clamp(rne-shift(x, s)) to +-127, 0 <= s <= 30 */                                           \
-    X(shift_i32, void, (int8_t *dst, const int32_t *x, size_t n, int32_t s))                                 \
-    /* top [c] <- max(top, |e|) over the rows of e [n][c], -127..127 */                                      \
-    X(absmax_cols, void, (uint8_t *top, const int8_t *e, size_t n, size_t c))                                \
-    /* dst [pixels/2 rounded up][c][2] <- e [pixels][ldc], two neighbours side by side, 0 after the last */  \
-    X(pair_rows, void, (int16_t *dst, const int8_t *e, size_t pixels, size_t c, size_t ldc))                 \
     /* sum [c] += rows of e [n][c] */                                                                        \
     X(sum_cols, void, (int32_t *sum, const int8_t *e, size_t n, size_t c))                                   \
-    /* e [n] <- 0 where y <= lo or y >= hi */                                                                \
-    X(mask, void, (int8_t *e, const int8_t *y, size_t n, int32_t lo, int32_t hi))                            \
     /* v [n] <- rne(clamp(a * f[i], +-32767)); returns how many saturated; *sum2 += sum of v^2 */            \
     X(step_size, uint64_t, (int16_t *v, uint64_t *sum2, const int32_t *a, const float *f, size_t n))         \
-    /* sum of q^2 */                                                                                         \
-    X(sum2_i8, uint64_t, (const int8_t *q, size_t n))                                                        \
-    /* the weight step with residuals: t = 256q + r - rne-shift(v, s) ...; returns how many were clamped */  \
-    X(step_apply, uint64_t, (int8_t *q, int8_t *r, const int16_t *v, size_t n, int32_t s, int32_t qmin))     \
     /* acc [EFL_NR] <- sum over taps of x[offs[t] + j] * w[t * ldw + j] */                                   \
     X(taps_dot, void,                                                                                        \
       (int32_t *acc, const int16_t *x, const int32_t *offs, const int16_t *w, size_t ldw, int32_t n_taps))   \
@@ -62,7 +50,7 @@
 
 #define EFL_LOOP_TYPE(name, ret, args)                                                                       \
     typedef ret efl_##name##_fn args;                                                                        \
-    efl_##name##_fn efl_##name##_ref, efl_##name##_avx2;
+    efl_##name##_fn efl_##name##_ref, efl_##name##_avx2, efl_##name##_avx512;
 EFL_LOOPS(EFL_LOOP_TYPE)
 
 #endif

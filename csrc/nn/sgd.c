@@ -108,14 +108,19 @@ static float factor(const efl_param *p, int32_t c, float s_x, const efl_step *st
 static void sum_bias(const layout *l, const efl_op *op, const efl_error *e, int32_t n, size_t co)
 {
     const size_t per = (size_t)pixels(op), total = (size_t)n * per;
-    for (size_t c = 0; c < co; c++) l->b[c] = 0;
-    if (!e->live) return;
     for (size_t from = 0; from < total; from += EFL_TERMS_MAX) {
         const size_t rows = total - from < EFL_TERMS_MAX ? total - from : EFL_TERMS_MAX;
         memset(l->b32, 0, co * sizeof(int32_t));
         efl_kernels()->sum_cols(l->b32, e->e + from * co, rows, co);
         for (size_t c = 0; c < co; c++) l->b[c] += l->b32[c];
     }
+}
+
+/* The weight pass of a convolution gives B too. */
+static void take_bias(const layout *l, const efl_bwd_w_tile *t)
+{
+    if (t->k == 0)
+        for (int32_t j = 0; j < t->cols; j++) l->b[t->c + j] += t->b[j];
 }
 
 /* ---------------------------------------------------------------- sums over micro-batches */
@@ -168,6 +173,7 @@ static void add_tile(void *context, const efl_bwd_w_tile *t)
 {
     adder *a = context;
     const size_t k = (size_t)a->l->k;
+    take_bias(a->l, t);
     for (int32_t j = 0; j < t->cols; j++) {
         const size_t at = (size_t)(t->c + j) * k + (size_t)t->k;
         int64_t column[16];
@@ -179,12 +185,10 @@ static void add_tile(void *context, const efl_bwd_w_tile *t)
     }
 }
 
-static void add_micro_batch(const layout *l, const efl_op *op, efl_param *p, const efl_error *e,
-                            const int8_t *x, int32_t x_zero, int32_t n)
+static void add_weights(const layout *l, const efl_op *op, adder *a, const efl_error *e, const int8_t *x,
+                        int32_t x_zero, int32_t n)
 {
-    adder a = {l, p, -1, e->k};
-    add(p, &a.shift, p->acc_b, l->b, (size_t)p->co, e->k);
-    if (!p->train_w || !e->live) return;
+    efl_param *p = a->p;
     const int32_t part = chunk(op, n);
     const size_t x_size = (size_t)(op->dims.hi * op->dims.wi * op->dims.ci);
     const size_t e_size = (size_t)pixels(op) * (size_t)p->co, len = (size_t)p->len;
@@ -193,7 +197,7 @@ static void add_micro_batch(const layout *l, const efl_op *op, efl_param *p, con
         const efl_dims d = conv_dims(op, n - from < part ? n - from : part);
         const int8_t *e_from = e->e + (size_t)from * e_size, *x_from = x + (size_t)from * x_size;
         if (op->kind != EFL_OP_DWCONV2D) {
-            efl_bwd_w_run(e_from, x_from, &d, x_zero, add_tile, &a, l->kernel);
+            efl_bwd_w_run(e_from, x_from, &d, x_zero, add_tile, a, l->kernel);
             continue;
         }
         efl_dwconv2d_i8_bwd_w(l->taps, e_from, x_from, &d, x_zero, l->kernel);
@@ -202,12 +206,19 @@ static void add_micro_batch(const layout *l, const efl_op *op, efl_param *p, con
             if (l->sum)
                 l->sum[i] += one;
             else
-                add(p, &a.shift, p->acc_w + i, &one, 1, e->k);
+                add(p, &a->shift, p->acc_w + i, &one, 1, e->k);
         }
     }
-    if (l->sum) add(p, &a.shift, p->acc_w, l->sum, len, e->k);
+    if (l->sum) add(p, &a->shift, p->acc_w, l->sum, len, e->k);
 }
 
+static void add_micro_batch(const layout *l, const efl_op *op, efl_param *p, const efl_error *e,
+                            const int8_t *x, int32_t x_zero, int32_t n)
+{
+    adder a = {l, p, -1, e->k};
+    if (p->train_w && e->live) add_weights(l, op, &a, e, x, x_zero, n);
+    add(p, &a.shift, p->acc_b, l->b, (size_t)p->co, e->k);
+}
 /* ---------------------------------------------------------------- step sizes */
 
 typedef struct {
@@ -219,6 +230,7 @@ static void size_tile(void *context, const efl_bwd_w_tile *t)
 {
     sizer *s = context;
     const size_t k = (size_t)s->l->k;
+    take_bias(s->l, t);
     s->saturated += efl_kernels()->step_tile(s->l->v + (size_t)t->c * k + (size_t)t->k, k, &s->sum2, t->sums,
                                              (size_t)t->ld, t->rows, t->cols, t->fix, s->l->f + t->c);
 }
@@ -320,7 +332,8 @@ void efl_sgd_update(const efl_op *op, efl_param *p, const efl_error *e, const in
 {
     layout l;
     take(&l, op, p, n, scratch);
-    sum_bias(&l, op, e, n, (size_t)p->co);
+    memset(l.b, 0, (size_t)p->co * sizeof(int64_t));
+    if (e->live && (!p->train_w || op->kind == EFL_OP_DWCONV2D)) sum_bias(&l, op, e, n, (size_t)p->co);
     if (p->acc_b) add_micro_batch(&l, op, p, e, x, x_tensor->zero, n);
     if (!step->last) return;
     p->steps++;

@@ -6,6 +6,9 @@
  */
 #include <string.h>
 
+#include "nn/conv_bwd.h"
+#include "nn/error.h"
+#include "nn/narrow.h"
 #include "nn/plan.h"
 #include "nn/round.h"
 #include "nn/scratch.h"
@@ -14,9 +17,10 @@
 #include "core/kernels.h"
 
 typedef struct {
-    int8_t *scaled; /* e times the weight scales */
-    void *channels; /* for efl_error_scale */
-    int32_t *dx;    /* sums before they get their exponent */
+    uint8_t *top;    /* [co] the largest |e| of each channel */
+    float *scale;    /* [co] weight scales times a power of two */
+    uint8_t *scaled; /* depthwise: one sample of errors times them */
+    void *narrow;
     void *kernel;
 } layout;
 
@@ -25,18 +29,12 @@ static int has_weights(const efl_op *op)
     return op->kind == EFL_OP_CONV2D || op->kind == EFL_OP_DWCONV2D || op->kind == EFL_OP_DENSE;
 }
 
-static size_t kernel_bytes(const efl_op *op, const efl_dims *d)
+/* Dims of one call of the kernel: a dense layer does all samples at once. */
+static efl_dims kernel_dims(const efl_op *op, const efl_dims *d)
 {
-    switch (op->kind) {
-    case EFL_OP_CONV2D:
-        return efl_conv2d_i8_bwd_x_scratch_bytes(d);
-    case EFL_OP_DWCONV2D:
-        return efl_dwconv2d_i8_bwd_x_scratch_bytes(d);
-    case EFL_OP_DENSE:
-        return efl_dense_i8_bwd_x_scratch_bytes(d);
-    default:
-        return 0;
-    }
+    efl_dims one = op->kind == EFL_OP_DENSE ? efl_dense_as_conv(d) : *d;
+    one.n = 1;
+    return one;
 }
 
 static int sums_dx(const efl_op *op)
@@ -48,13 +46,19 @@ static int sums_dx(const efl_op *op)
 static size_t take(layout *l, const efl_op *op, const efl_dims *d, void *scratch)
 {
     efl_scratch s = {scratch, 0};
-    const size_t n = (size_t)d->n, in = n * (size_t)(d->hi * d->wi * d->ci),
-                 out = n * (size_t)(d->ho * d->wo * d->co);
-    l->scaled = efl_scratch_take(&s, has_weights(op) ? out : 0);
-    l->channels = efl_scratch_take(&s, has_weights(op) ? 5 * (size_t)d->co + 128 : 0);
-    l->dx = efl_scratch_take(&s, sums_dx(op) ? in * sizeof(int32_t) : 0);
-    l->kernel = efl_scratch_take(&s, 0);
-    return s.used + kernel_bytes(op, d);
+    const int weighted = has_weights(op), depthwise = op->kind == EFL_OP_DWCONV2D;
+    const efl_dims one = kernel_dims(op, d);
+    const size_t co = (size_t)d->co, size = (size_t)(one.hi * one.wi * one.ci);
+    l->top = efl_scratch_take(&s, co);
+    l->scale = efl_scratch_take(&s, weighted ? co * sizeof(float) : 0);
+    l->scaled = efl_scratch_take(&s, depthwise ? (size_t)(d->ho * d->wo) * co : 0);
+    const int wanted = op->edge0 >= 0;
+    l->narrow = efl_scratch_take(
+        &s, wanted && sums_dx(op) ? efl_narrow_bytes(size, op->kind == EFL_OP_DENSE ? 1 : d->n) : 0);
+    l->kernel = efl_scratch_take(&s, !wanted || !weighted ? 0
+                                     : depthwise          ? efl_dwconv2d_i8_bwd_x_scratch_bytes(&one)
+                                                          : efl_bwd_x_bytes(&one));
+    return s.used;
 }
 
 size_t efl_backward_scratch_bytes(const efl_plan *plan, const efl_op *op)
@@ -62,7 +66,7 @@ size_t efl_backward_scratch_bytes(const efl_plan *plan, const efl_op *op)
     if (!op->n_edges) return 0;
     const efl_dims d = efl_op_dims(op, plan->n_max);
     layout l;
-    size_t pass = op->edge0 >= 0 ? take(&l, op, &d, NULL) : 0;
+    size_t pass = take(&l, op, &d, NULL);
     const size_t elementwise = efl_through_bytes(plan, op);
     pass = elementwise > pass ? elementwise : pass;
     const efl_param *p = op->param >= 0 ? &plan->params[op->param] : NULL;
@@ -102,50 +106,57 @@ static int32_t any(const int8_t *e, size_t n)
     return bits != 0;
 }
 
-/* Error of the input of an operator with weights. */
+/* Error of the input of an operator with weights. l->top holds the channels' largest |e|. */
 static void through_weights(const efl_op *op, const efl_param *p, const efl_error *e, efl_error *dx,
-                            const efl_dims *d, void *scratch)
+                            const efl_dims *d, const layout *l)
 {
-    layout l;
-    take(&l, op, d, scratch);
-    efl_error scaled = {l.scaled, 0, 0};
-    const size_t rows = (size_t)d->n * (size_t)(d->ho * d->wo);
-    efl_error_scale(&scaled, e, rows, (size_t)d->co, p->scales, (size_t)p->n_scales, l.channels);
-    if (!scaled.live) {
-        memset(dx->e, 0, (size_t)d->n * (size_t)(d->hi * d->wi * d->ci));
-        dx->live = 0;
-        return;
+    const int32_t k = efl_error_scales(l->scale, l->top, (size_t)d->co, p->scales, (size_t)p->n_scales);
+    const efl_dims one = kernel_dims(op, d);
+    const int32_t parts = op->kind == EFL_OP_DENSE ? 1 : d->n;
+    const size_t out = (size_t)(one.ho * one.wo * one.co), pixels = (size_t)(one.ho * one.wo);
+    efl_narrow narrow;
+    efl_narrow_begin(&narrow, (size_t)(one.hi * one.wi * one.ci), parts, l->narrow);
+    efl_bwd_x pass;
+    const int depthwise = op->kind == EFL_OP_DWCONV2D, live = k != EFL_ERROR_TINY;
+    if (live && !depthwise) efl_bwd_x_begin(&pass, p->q, &one, l->kernel);
+    for (int32_t i = 0; i < parts && live; i++) {
+        const int8_t *from = e->e + (size_t)i * out;
+        if (depthwise) {
+            efl_kernels()->scale8(l->scaled, from, pixels, (size_t)one.co, l->scale, 0);
+            efl_dwconv2d_i8_bwd_x(narrow.sums, (const int8_t *)l->scaled, p->q, &one, l->kernel);
+            efl_narrow_put(&narrow, dx->e, efl_kernels()->absmax_i32(narrow.sums, narrow.size));
+        } else {
+            efl_narrow_put(&narrow, dx->e, efl_bwd_x_sample(&pass, narrow.sums, from, l->scale));
+        }
     }
-    if (op->kind == EFL_OP_CONV2D)
-        efl_conv2d_i8_bwd_x(l.dx, l.scaled, p->q, d, l.kernel);
-    else if (op->kind == EFL_OP_DWCONV2D)
-        efl_dwconv2d_i8_bwd_x(l.dx, l.scaled, p->q, d, l.kernel);
-    else
-        efl_dense_i8_bwd_x(l.dx, l.scaled, p->q, d, l.kernel);
-    efl_error_from_i32(dx, l.dx, (size_t)d->n * (size_t)(d->hi * d->wi * d->ci), scaled.k);
+    efl_narrow_end(&narrow, dx, e->k + k);
 }
 
 static void through_pool(const efl_op *op, const int8_t *x, const efl_error *e, efl_error *dx,
-                         const efl_dims *d, void *scratch)
+                         const efl_dims *d, const layout *l)
 {
-    layout l;
-    take(&l, op, d, scratch);
-    int32_t extra = 0;
-    if (op->kind == EFL_OP_MAXPOOL) {
-        efl_maxpool_i8_bwd_x(l.dx, e->e, x, d);
-    } else if (op->kind == EFL_OP_AVGPOOL) {
-        efl_avgpool_i8_bwd_x(l.dx, e->e, d);
-        extra = 15 + efl_ceil_log2_u32((uint32_t)(d->kh * d->kw));
-    } else {
-        efl_mean_i8_bwd_x(l.dx, e->e, d);
-        extra = 15 + efl_ceil_log2_u32((uint32_t)(d->hi * d->wi));
+    const efl_dims one = kernel_dims(op, d);
+    const size_t in = (size_t)(d->hi * d->wi * d->ci), out = (size_t)(d->ho * d->wo * d->co);
+    const int32_t window = op->kind == EFL_OP_MEAN ? d->hi * d->wi : d->kh * d->kw;
+    efl_narrow narrow;
+    efl_narrow_begin(&narrow, in, d->n, l->narrow);
+    for (int32_t i = 0; i < d->n; i++) {
+        const int8_t *from = e->e + (size_t)i * out;
+        if (op->kind == EFL_OP_MAXPOOL)
+            efl_maxpool_i8_bwd_x(narrow.sums, from, x + (size_t)i * in, &one);
+        else if (op->kind == EFL_OP_AVGPOOL)
+            efl_avgpool_i8_bwd_x(narrow.sums, from, &one);
+        else
+            efl_mean_i8_bwd_x(narrow.sums, from, &one);
+        efl_narrow_put(&narrow, dx->e, efl_kernels()->absmax_i32(narrow.sums, in));
     }
-    efl_error_from_i32(dx, l.dx, (size_t)d->n * (size_t)(d->hi * d->wi * d->ci), e->k - extra);
+    const int32_t extra = op->kind == EFL_OP_MAXPOOL ? 0 : 15 + efl_ceil_log2_u32((uint32_t)window);
+    efl_narrow_end(&narrow, dx, e->k - extra);
 }
 
 /* Hand the masked error e of op's output to its inputs. */
 static void propagate(const efl_plan *plan, const efl_op *op, const efl_error *e, const int8_t *input,
-                      int32_t n)
+                      int32_t n, const layout *l)
 {
     const int8_t *x = efl_plan_source(plan, op->in0, input);
     const efl_dims d = efl_op_dims(op, n);
@@ -159,9 +170,9 @@ static void propagate(const efl_plan *plan, const efl_op *op, const efl_error *e
         if (!e->live)
             memset(dx.e, 0, in);
         else if (has_weights(op))
-            through_weights(op, &plan->params[op->param], e, &dx, &d, plan->scratch);
+            through_weights(op, &plan->params[op->param], e, &dx, &d, l);
         else if (sums_dx(op))
-            through_pool(op, x, e, &dx, &d, plan->scratch);
+            through_pool(op, x, e, &dx, &d, l);
         else if (op->kind == EFL_OP_BINARY)
             efl_binary_through(plan, op, e, &dx, i, input, n);
         else if (op->kind == EFL_OP_TABLE)
@@ -178,13 +189,19 @@ static void propagate(const efl_plan *plan, const efl_op *op, const efl_error *e
 static void backward(const efl_plan *plan, const efl_op *op, const int8_t *input, int32_t n,
                      const efl_step *step)
 {
+    const efl_dims d = efl_op_dims(op, n);
     const size_t elements = (size_t)n * (size_t)plan->tensors[op->out].size;
+    const size_t co = has_weights(op) ? (size_t)d.co : 1;
+    layout l;
+    take(&l, op, &d, plan->scratch);
     efl_error e = collect(plan, op, elements);
-    if (e.live && op->out != plan->logits && (op->mask_lo > -129 || op->mask_hi < 128)) {
-        efl_kernels()->mask(e.e, efl_plan_tensor(plan, op->out), elements, op->mask_lo, op->mask_hi);
-        e.live = any(e.e, elements);
+    const int masked = op->out != plan->logits && (op->mask_lo > -129 || op->mask_hi < 128);
+    if (e.live && (masked || has_weights(op))) {
+        efl_kernels()->mask_top(l.top, e.e, masked ? efl_plan_tensor(plan, op->out) : NULL, elements / co, co,
+                                op->mask_lo, op->mask_hi);
+        e.live = any((const int8_t *)l.top, co);
     }
-    propagate(plan, op, &e, input, n);
+    propagate(plan, op, &e, input, n, &l);
     efl_param *p = op->param >= 0 ? &plan->params[op->param] : NULL;
     if (p && (p->train_w || p->train_b))
         efl_sgd_update(op, p, &e, efl_plan_source(plan, op->in0, input), &plan->tensors[op->in0], n, step,

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What error tensors offer inside the core; the rest is public.
+ */
+#ifndef EFL_NN_ERROR_H
+#define EFL_NN_ERROR_H
+#include "edgefl.h"
+
+#define EFL_ERROR_TINY INT32_MIN
+
+/* For E' = e * s (n_s = 1: one scale for all), top [c] the largest |e| of each column: scale [c] <- s * 2^-k,
+ * k the exponent of to8(E'), which is returned; EFL_ERROR_TINY if all of E' is below 2^-60. */
+int32_t efl_error_scales(float *scale, const uint8_t *top, size_t c, const float *s, size_t n_s);
+
+#endif
