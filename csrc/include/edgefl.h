@@ -200,7 +200,8 @@ void efl_mean_i8_bwd_x(int32_t *dx, const int8_t *e, const efl_dims *d);
 
 void efl_pad_i8_fwd(int8_t *y, const int8_t *x, const efl_dims *d, int32_t zero);
 void efl_pad_i8_bwd_x(int8_t *dx, const int8_t *e, const efl_dims *d);
-/* y <- clamp((((x - x_zero) * mult + 128) >> 8) + y_zero), mult = rne(256 * s_x / s_y), at most 2^15 */
+/* y <- clamp((((x - x_zero) * mult + 128) >> 8) + y_zero), mult = rne(256 * s_x / s_y), at most 2^15;
+ * y may be x */
 void efl_requant_i8_fwd(int8_t *y, const int8_t *x, size_t n, int32_t mult, int32_t x_zero, int32_t y_zero);
 
 /* y = clamp(((m0*a + m1*b + bias) >> shift) + zero); m below 2^21, bias = half a unit - m0*a_zero -
@@ -208,6 +209,7 @@ void efl_requant_i8_fwd(int8_t *y, const int8_t *x, size_t n, int32_t mult, int3
 typedef struct {
     int32_t m0, m1, bias, shift, zero, lo, hi;
 } efl_add_params;
+/* y may be a or b. */
 void efl_add_i8_fwd(int8_t *y, const int8_t *a, const int8_t *b, size_t n, const efl_add_params *p);
 
 /* Two operands, each repeated where it has a stride of 0 (broadcasting): the result runs over n [EFL_AXES],
@@ -249,7 +251,7 @@ typedef struct {
     const int16_t *slopes;
     int32_t n_tables, k;
 } efl_table;
-/* n elements, a multiple of n_tables. dx <- e * slope. */
+/* n elements, a multiple of n_tables; y may be x. dx <- e * slope. */
 void efl_table_i8_fwd(int8_t *y, const int8_t *x, size_t n, const efl_table *t);
 void efl_table_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *x, size_t n, const efl_table *t);
 

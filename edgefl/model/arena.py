@@ -2,12 +2,12 @@
 """Places for tensors whose lifetimes are known, in one block of memory.
 
 In: (size, first step, last step) of each block.  Out: offsets and the total.  Invariant: two blocks that live
-at the same step never overlap.  Greedy by size, lowest free gap first.
+at the same step never overlap.  Greedy, lowest free gap first, in three orders, of which the best counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 ALIGN = 64
@@ -35,9 +35,32 @@ def place_blocks(blocks: Sequence[Block]) -> tuple[list[int], int]:
     (list of int, int)
         Byte offsets, multiples of 64, and the bytes of the whole arena.
     """
+    orders: tuple[Callable[[Block], tuple[int, int]], ...] = (
+        lambda b: (-b.size, b.born),
+        lambda b: (b.born - b.dies, -b.size),
+        lambda b: (b.born, -b.size),
+    )
+    least = max((_alive(blocks, b.born) for b in blocks), default=0)
+    best: tuple[list[int], int] = ([], -1)
+    for order in orders:
+        offsets, total = _place(blocks, sorted(range(len(blocks)), key=lambda i: (order(blocks[i]), i)))
+        if best[1] < 0 or total < best[1]:
+            best = offsets, total
+        if total <= least:
+            break
+    return best
+
+
+def _alive(blocks: Sequence[Block], step: int) -> int:
+    """Bytes that no arrangement can do without at this step."""
+    return sum(b.size for b in blocks if b.born <= step <= b.dies)
+
+
+def _place(blocks: Sequence[Block], order: Sequence[int]) -> tuple[list[int], int]:
+    """Give each block in turn the lowest gap that it fits into."""
     offsets = [0] * len(blocks)
     placed: list[int] = []
-    for i in sorted(range(len(blocks)), key=lambda i: (-blocks[i].size, i)):
+    for i in order:
         block = blocks[i]
         others = sorted(
             (offsets[j], offsets[j] + blocks[j].size)

@@ -14,12 +14,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgefl.errors import DataError
-from edgefl.model.graph import Graph
+from edgefl.model.graph import Graph, Node
 from edgefl.model.plan import Planner, frozen_state
 from edgefl.model.vector import MAX_EXPONENT, MIN_EXPONENT, Segment
 from edgefl.native.engine import Engine, ParamState
 
 CHUNK = 16  # samples a call; more only takes memory
+PIECE = 1 << 15  # values at once in sums
 
 
 def check_input(graph: Graph, x: np.ndarray) -> np.ndarray:
@@ -100,25 +101,40 @@ class Forward:
 
     def input_rms(self, x: np.ndarray) -> list[float]:
         """Root mean square of (x - zero) over the input of each of graph.params, over all samples."""
-        x = check_input(self.graph, x)
-        total = [0] * len(self.graph.params)
-        for at in range(0, len(x), self._chunk):
-            part = x[at : at + self._chunk]
-            self._engine.forward(part, 0, 0)
-            own = [self.graph.input] if len(self.graph.inputs) == 1 else []  # several lie in the arena
-            for i, node in enumerate(self.graph.nodes):
-                if node.param >= 0:
-                    source = node.inputs[0]
-                    values = part if source in own else self._engine.tensor(source, len(part))
-                    centred = values.astype(np.int64) - self.graph.tensors[source].zero
-                    total[node.param] += int((centred * centred).sum())
-                self._engine.forward(part, i, i + 1)
-        rms = [0.0] * len(total)
-        for node in self.graph.nodes:
+        return input_rms(self.graph, self._engine, self.graph.nodes, x, self._chunk)
+
+
+def input_rms(graph: Graph, engine: Engine, nodes: Sequence[Node], x: np.ndarray, chunk: int) -> list[float]:
+    """Root mean square of (x - zero) over the input of each of graph.params that `nodes` has, else 0.
+
+    `engine` runs the nodes, on up to `chunk` samples a call.
+    """
+    x = check_input(graph, x)
+    total = [0] * len(graph.params)
+    own = [graph.input] if len(graph.inputs) == 1 else []  # several lie in the arena
+    for at in range(0, len(x), chunk):
+        part = x[at : at + chunk]
+        engine.forward(part, 0, 0)
+        for i, node in enumerate(nodes):
             if node.param >= 0:
-                elements = len(x) * self.graph.tensors[node.inputs[0]].size
-                rms[node.param] = math.sqrt(total[node.param] / elements)
-        return rms
+                source = node.inputs[0]
+                values = part if source in own else engine.tensor(source, len(part))
+                total[node.param] += _sum_of_squares(values.reshape(-1), graph.tensors[source].zero)
+            engine.forward(part, i, i + 1)
+    rms = [0.0] * len(total)
+    for node in nodes:
+        if node.param >= 0:
+            rms[node.param] = math.sqrt(total[node.param] / (len(x) * graph.tensors[node.inputs[0]].size))
+    return rms
+
+
+def _sum_of_squares(values: np.ndarray, zero: int) -> int:
+    """Sum of (v - zero)^2, in pieces: a whole map as int64 would take more than the arena."""
+    total = 0
+    for at in range(0, len(values), PIECE):
+        centred = values[at : at + PIECE].astype(np.int32) - zero
+        total += int(np.dot(centred, centred))  # at most PIECE * 255^2 < 2^31
+    return total
 
 
 def graph_params(graph: Graph) -> list[ParamState]:
@@ -148,7 +164,11 @@ def bias_exponents(graph: Graph, segments: Sequence[Segment], x: np.ndarray) -> 
         For each segment round(log2(rms(x - zero) / 256)) over the operator's input, within the vector's
         limits; 0 for weights.
     """
-    rms = Forward(graph).input_rms(x)
+    return exponents_of(segments, Forward(graph).input_rms(x))
+
+
+def exponents_of(segments: Sequence[Segment], rms: Sequence[float]) -> list[int]:
+    """Exponent j of each segment, from the root mean square of each parameter's input."""
     exponents = []
     for segment in segments:
         v = rms[segment.param]

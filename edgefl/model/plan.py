@@ -8,15 +8,16 @@ place as long as any forward or backward step still reads it.  Rounding rules: d
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
 import numpy as np
 
 from edgefl.errors import ModelError
 from edgefl.model.acts import act_bounds
-from edgefl.model.arena import Block, place_blocks
-from edgefl.model.detail import Binary, Rule, Table
+from edgefl.model.arena import place_blocks
+from edgefl.model.detail import Table
 from edgefl.model.graph import Graph, Node, Op, Param
+from edgefl.model.lifetimes import Lifetimes
 from edgefl.model.plan_ops import binary_spec, linear_terms, table_spec
 from edgefl.native.engine import OpSpec, ParamState, PlanSpec, TensorSpec
 
@@ -84,22 +85,19 @@ def _op_spec(graph: Graph, node: Node) -> OpSpec:
     return spec
 
 
-def _keeps_inputs(node: Node) -> bool:
-    """Whether the backward pass reads the inputs again, trained or not."""
-    if isinstance(node.detail, Binary):
-        return node.detail.rule is not Rule.LINEAR
-    return node.kind in (Op.MAXPOOL, Op.TABLE)
-
-
 class Planner:
-    """Lifetimes, errors and places for one graph and one set of trained parameters."""
+    """Errors and places for one graph and what of it trains.
 
-    def __init__(self, graph: Graph, trained: Collection[int] = ()) -> None:
+    trained: param -> whether its weights train, not only its bias.
+    """
+
+    def __init__(self, graph: Graph, trained: Mapping[int, bool] | None = None) -> None:
         self.graph = graph
         self.nodes = graph.nodes_to(graph.logits) if trained else graph.nodes
         self.ops = [_op_spec(graph, node) for node in self.nodes]
         self.edge_tensors: list[int] = []  # of each edge
-        self._trained = set(trained)
+        self._trained = set(trained or ())
+        self._weights = {index for index in self._trained if trained and trained[index]}
         self._number_params()
         if trained:
             self._connect()
@@ -137,18 +135,20 @@ class Planner:
     def spec(self, params: list[ParamState], n_max: int, weights: np.ndarray | None = None) -> PlanSpec:
         """Lay everything out for calls of up to n_max samples."""
         graph = self.graph
-        blocks, block_of = self._tensor_blocks(n_max)
-        edge_blocks = self._edge_blocks(n_max)
-        offsets, total = place_blocks(blocks + edge_blocks)
+        lives = Lifetimes(
+            graph, self.nodes, self.ops, self._weights, self.edge_tensors, self._loss_edges(), n_max
+        )
+        offsets, total = place_blocks(lives.blocks)
+        place = {t: offsets[block] for t, block in lives.tensor_block.items()}
         tensors = [
-            TensorSpec(offsets[block_of[t]] if t in block_of else 0, tensor.size, tensor.zero, tensor.scale)
+            TensorSpec(place.get(t, 0), tensor.size, tensor.zero, tensor.scale)
             for t, tensor in enumerate(graph.tensors)
         ]
         return PlanSpec(
             tensors=tensors,
             ops=self.ops,
             params=params,
-            edges=offsets[len(blocks) :],
+            edges=[offsets[block] for block in lives.edge_block],
             n_max=n_max,
             inputs=tuple(port.tensor for port in graph.inputs),
             logits=graph.logits,
@@ -157,49 +157,6 @@ class Planner:
             weights=weights,
         )
 
-    def _backward_step(self, i: int) -> int:
-        """Count the steps: operators forwards, the loss, then operators backwards."""
-        return 2 * len(self.ops) - i
-
-    def _tensor_blocks(self, n_max: int) -> tuple[list[Block], dict[int, int]]:
-        graph, blocks = self.graph, list[Block]()
-        block_of: dict[int, int] = {}
-        if len(graph.inputs) > 1:  # a single one is read where the caller has it
-            for port in graph.inputs:
-                block_of[port.tensor] = len(blocks)
-                blocks.append(Block(graph.tensors[port.tensor].size * n_max, 0, 0))
-        for i, (op, node) in enumerate(zip(self.ops, self.nodes, strict=True)):
-            source = node.inputs[0]
-            if node.kind is Op.COPY and source in block_of:
-                block_of[node.output] = block_of[source]  # same bytes, same place
-            elif node.output not in block_of:
-                block_of[node.output] = len(blocks)
-                blocks.append(Block(graph.tensors[node.output].size * n_max, i, i))
-            for t in node.inputs:
-                if t in block_of:
-                    blocks[block_of[t]].dies = max(blocks[block_of[t]].dies, i)
-            if op.edges[1] == 0:
-                continue
-            back = self._backward_step(i)
-            if op.mask != (-129, 128) and node.output != graph.logits:
-                blocks[block_of[node.output]].dies = back
-            for t in node.inputs if node.param in self._trained or _keeps_inputs(node) else ():
-                if t in block_of:
-                    blocks[block_of[t]].dies = max(blocks[block_of[t]].dies, back)
-        for t in (graph.logits, *(port.tensor for port in graph.outputs)):
-            if t in block_of:
-                block = blocks[block_of[t]]
-                block.dies = max(block.dies, len(self.ops))
-        return blocks, block_of
-
-    def _edge_blocks(self, n_max: int) -> list[Block]:
-        made = [Block(self.graph.tensors[t].size * n_max, 0, 0) for t in self.edge_tensors]
-        for i, op in enumerate(self.ops):
-            for edge in op.edge_in:
-                if edge >= 0:
-                    made[edge].born = self._backward_step(i)
-            for edge in range(op.edges[0], op.edges[0] + op.edges[1]):
-                made[edge].dies = self._backward_step(i)
-                if op.out == self.graph.logits:
-                    made[edge].born = len(self.ops)
-        return made
+    def _loss_edges(self) -> dict[int, int]:
+        """Tensor that the loss looks at, and the edge that it fills."""
+        return {self.graph.logits: self.ops[-1].edges[0]} if self.edge_tensors else {}

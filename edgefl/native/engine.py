@@ -125,19 +125,24 @@ def isa_name() -> str:
     return str(ffi.string(lib.efl_isa_name(lib.efl_isa_current())).decode())
 
 
+def allocate(size: int) -> Int8:
+    """Give `size` bytes of working memory, contents unknown."""
+    return np.empty(size, np.int8)
+
+
 class Engine:
     """A plan and its memory; not safe for two threads at once."""
 
     def __init__(self, spec: PlanSpec) -> None:
         self._spec = spec
         self._keep: list[Any] = []
-        self.arena: Int8 = np.empty(max(spec.arena_bytes, 64), np.int8)
+        self.arena: Int8 = allocate(max(spec.arena_bytes, 64))
         self._plan = ffi.new("efl_plan *")
         self._params = self._make("efl_param[]", [self._param(p) for p in spec.params])
         self._edges = self._make("efl_edge[]", [{"offset": e} for e in spec.edges])
         self._fill()
         needed = lib.efl_plan_scratch_bytes(self._plan)
-        self.scratch: Int8 = np.empty(max(needed, 64), np.int8)
+        self.scratch: Int8 = allocate(max(needed, 64))
         self._plan.scratch = self._pointer("void *", self.scratch)
         self._plan.scratch_bytes = self.scratch.size
         check(lib.efl_plan_check(self._plan), "model plan")

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgefl.errors import DataError, ModelError
-from edgefl.model.forward import Forward, bias_exponents, check_input
+from edgefl.model.forward import Forward, check_input, exponents_of, input_rms
 from edgefl.model.graph import Graph, Op
 from edgefl.model.plan import Planner
-from edgefl.model.stream import rounding_keys, shuffled
+from edgefl.model.stream import rounding_keys, shuffled, start_residuals
 from edgefl.model.vector import MAX_EXPONENT, MIN_EXPONENT, Segment, rne_shift, select_segments, vector_size
 from edgefl.native.engine import Engine
 from edgefl.train.options import check_labels, check_options, check_whole
 from edgefl.train.report import FitReport, LayerReport, layer_reports
-from edgefl.train.state import training_state
+from edgefl.train.state import own_arrays, training_state
 from edgefl.types import Batch, RawDelta
 
 CALIBRATION_SAMPLES = 256
@@ -118,8 +118,8 @@ class Session:
             batch_size=self.options.batch_size,
             micro_batch=self.options.micro_batch,
         )
-        self._r0 = {i: r.copy() for i in self._trained if (r := self._states[i].r) is not None}
-        planner = Planner(graph, self._trained)
+        planner = Planner(graph, {i: self._states[i].train_w for i in self._trained})
+        self._nodes = planner.nodes
         self._engine = Engine(
             planner.spec(self._states, self.options.micro_batch, self.options.class_weights)
         )
@@ -135,9 +135,7 @@ class Session:
         """Bytes held by this session."""
         held = 0
         for i in self._trained:
-            state = self._states[i]
-            arrays = (state.q, state.b, state.r, state.rb, state.acc_w, state.acc_b, self._r0.get(i))
-            held += sum(a.nbytes for a in arrays if a is not None)
+            held += sum(a.nbytes for a in own_arrays(self._states[i]))
         return Memory(self._engine.arena.nbytes, self._engine.scratch.nbytes, held)
 
     def fit(
@@ -172,7 +170,7 @@ class Session:
         if max_steps is not None:
             check_whole("max_steps", max_steps, 1, MAX_COUNT)
         if self.exponents is None:
-            self.exponents = bias_exponents(self.graph, self.segments, x[:CALIBRATION_SAMPLES])
+            self.exponents = exponents_of(self.segments, self._input_rms(x[:CALIBRATION_SAMPLES]))
         self._samples = max(self._samples, len(x))
         size = self.options.batch_size
         planned = epochs * -(-len(x) // size)
@@ -193,6 +191,10 @@ class Session:
             self._epochs += 1
             history.append((loss_sum / seen, hit_sum / seen))
         return FitReport(done, len(x), history, self.layers())
+
+    def _input_rms(self, x: np.ndarray) -> list[float]:
+        """Measure the inputs of all operators in the session's own arena, before anything has moved."""
+        return input_rms(self.graph, self._engine, self._nodes, x, self.options.micro_batch)
 
     def _step(self, x: np.ndarray, y: np.ndarray, pick: np.ndarray) -> tuple[float, int]:
         """Train on one batch; return the sum of losses and the number of hits before the step."""
@@ -239,12 +241,14 @@ class Session:
             )
         values = np.empty(self.size, np.int32)
         limit = np.iinfo(np.int32)
+        opts = self.options
+        r0 = start_residuals(self.size, opts.seed, opts.round_) if opts.residuals else None
         for segment, j in zip(self.segments, self.exponents, strict=True):
             state, param = self._states[segment.param], self.graph.params[segment.param]
             if segment.kind == "weight":
                 change = 256 * (state.q.astype(np.int64) - param.q.reshape(-1))
-                if state.r is not None:
-                    change += state.r.astype(np.int64) - self._r0[segment.param]
+                if state.r is not None and r0 is not None:
+                    change += state.r.astype(np.int64) - r0[segment.offset : segment.stop]
             else:
                 change = 256 * (state.b.astype(np.int64) - param.b)
                 if state.rb is not None:

@@ -115,6 +115,13 @@ def training_state(
     return [states[i] for i in range(len(graph.params))]
 
 
+def own_arrays(state: ParamState) -> list[np.ndarray]:
+    """Arrays that exist because this parameter trains; the rest belongs to the graph."""
+    own: list[np.ndarray | None] = [state.r, state.rb, state.acc_w, state.acc_b, state.dead, state.keys]
+    own += [state.q if state.train_w else None, state.b if state.train_b else None]
+    return [array for array in own if array is not None]
+
+
 def _pixels(graph: Graph, node: Node) -> int:
     """Terms that one sample adds to a weight's gradient."""
     h, w, _ = graph.tensors[node.output].shape
