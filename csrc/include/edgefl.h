@@ -148,10 +148,16 @@ typedef struct {
  * sum. */
 efl_status efl_dims_check(const efl_dims *d, int32_t kind);
 
+/* A multiplier of the gemmlowp rule: m * 2^(shift - 31), m in 0..2^31-1, shift in -31..30. */
+typedef struct {
+    int32_t m, shift;
+} efl_fixed;
+
 /* How int32 sums become int8: clamp(acc * mult[c], lo - y_zero, hi - y_zero) in float32, round to nearest
  * even, add y_zero (XNNPACK's rule). lo and hi include the fused activation. */
 typedef struct {
-    const float *mult; /* [co] or, if n_mult is 1, one for all */
+    const float *mult;      /* [co] or, if n_mult is 1, one for all */
+    const efl_fixed *fixed; /* likewise, of the *_fixed functions; others leave it alone */
     int32_t n_mult;
     int32_t x_zero, y_zero, lo, hi;
 } efl_requant_params;
@@ -228,6 +234,7 @@ typedef struct {
     float scale;              /* MUL: a_scale * b_scale / y_scale */
     int32_t minus_a, minus_b; /* LINEAR: the operand is subtracted */
     const int8_t *constant;   /* [b_size]: operand b of every sample; or null */
+    const efl_fixed *fixed;   /* LINEAR [3]: a, b and result; MUL [1]: the gemmlowp rule; or null */
 } efl_binary;
 
 typedef struct {
@@ -254,6 +261,18 @@ typedef struct {
 /* n elements, a multiple of n_tables; y may be x. dx <- e * slope. */
 void efl_table_i8_fwd(int8_t *y, const int8_t *x, size_t n, const efl_table *t);
 void efl_table_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *x, size_t n, const efl_table *t);
+/* The gemmlowp rule of the operators that round, in plain C: round(acc * m * 2^(shift - 31)) by a doubling
+ * high product (ties upward) and a rounding shift (half away from zero), then add y_zero and clamp. kind:
+ * CONV2D, DWCONV2D or DENSE, whose weights and shapes are those of the functions above; fixed [n_mult]. */
+void efl_weighted_i8_fwd_fixed(int8_t *y, const int8_t *x, const int8_t *w, const int32_t *b,
+                               const efl_dims *d, int32_t kind, const efl_requant_params *rq);
+void efl_mean_i8_fwd_fixed(int8_t *y, const int8_t *x, const efl_dims *d, const efl_requant_params *rq);
+void efl_requant_i8_fwd_fixed(int8_t *y, const int8_t *x, size_t n, const efl_requant_params *rq);
+/* y [n] <- sum (LINEAR, 20 more bits in between) or product (MUL) of a and b; p: rule, zero points, signs,
+ * fixed.
+ */
+void efl_combine_i8_fwd_fixed(int8_t *y, const int8_t *a, const int8_t *b, size_t n, const efl_binary *p,
+                              int32_t y_zero, int32_t lo, int32_t hi);
 
 /* exp(-d * scale * beta), d = 0..255: powers [256] in double for the forward pass, table [256] in units of
  * 2^-24 for the loss. Either may be null. */
@@ -339,6 +358,8 @@ typedef struct {
     const double *powers;     /* SOFTMAX */
     const efl_binary *binary; /* BINARY; LINEAR has its numbers in add */
     const efl_table *table;   /* TABLE */
+    const efl_fixed *fixed; /* the gemmlowp rule: [n_scales] of weights; ADD [3]: a, b, result; MEAN, REQUANT
+                               [1]; null: XNNPACK's rule */
 } efl_op;
 
 /* A model and the memory it runs in; all arrays belong to the caller. */

@@ -20,11 +20,14 @@ static const int8_t *row(int8_t *spread, const int8_t *p, int32_t stride, size_t
     return spread;
 }
 
-static void combine(int8_t *y, const int8_t *a, const int8_t *b, size_t n, int32_t rule,
+static void combine(int8_t *y, const int8_t *a, const int8_t *b, size_t n, const efl_binary *p,
                     const efl_add_params *linear, const efl_mul_params *mul)
 {
     const efl_kernel_table *k = efl_kernels();
-    if (rule == EFL_BINARY_LINEAR)
+    const int32_t rule = p->rule;
+    if (p->fixed)
+        efl_combine_i8_fwd_fixed(y, a, b, n, p, mul->y_zero, mul->lo, mul->hi);
+    else if (rule == EFL_BINARY_LINEAR)
         k->add_i8(y, a, b, n, linear);
     else if (rule == EFL_BINARY_MUL)
         k->mul_i8(y, a, b, n, mul);
@@ -50,7 +53,7 @@ void efl_binary_i8_fwd(int8_t *y, const int8_t *a, const int8_t *b, int32_t samp
                     for (int32_t x = 0; x < n[3]; x += most) {
                         const size_t part = (size_t)(n[3] - x < most ? n[3] - x : most);
                         combine(y, row(wide_a, at_a + x * sa[3], sa[3], part),
-                                row(wide_b, at_b + x * sb[3], sb[3], part), part, p->rule, linear, &mul);
+                                row(wide_b, at_b + x * sb[3], sb[3], part), part, p, linear, &mul);
                         y += part;
                     }
                 }
@@ -117,6 +120,7 @@ efl_status efl_binary_check(const efl_op *op, int32_t a_size, int32_t b_size, in
     const efl_binary *p = op->binary;
     if (!p || (op->in1 < 0 && !p->constant)) return EFL_E_NULL;
     if (p->rule < EFL_BINARY_LINEAR || p->rule > EFL_BINARY_MAX) return EFL_E_RANGE;
+    if (p->fixed && p->rule > EFL_BINARY_MUL) return EFL_E_RANGE; /* comparisons do not round */
     if (p->a_size != a_size || p->b_size < 1 || (op->in1 >= 0 && (p->b_size != b_size || p->constant)))
         return EFL_E_SIZE;
     int64_t size = 1;

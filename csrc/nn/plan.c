@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "nn/fixed.h"
 #include "nn/sgd.h"
 
 efl_dims efl_op_dims(const efl_op *op, int32_t n)
@@ -126,7 +127,8 @@ static efl_status op_check(const efl_plan *plan, const efl_op *op)
     }
     if (op->kind == EFL_OP_ADD && (op->add.shift < 1 || op->add.shift > 30)) return EFL_E_SCALE;
     if (op->kind == EFL_OP_AVGPOOL && op->edge0 >= 0 && !efl_avgpool_bwd_fits(&d)) return EFL_E_SHAPE;
-    return param_check(plan, op);
+    const efl_status params = param_check(plan, op);
+    return params != EFL_OK ? params : efl_fixed_check(plan, op);
 }
 
 efl_status efl_plan_check(const efl_plan *plan)
@@ -151,6 +153,7 @@ efl_status efl_plan_check(const efl_plan *plan)
 
 static void run(const efl_plan *plan, const efl_op *op, const int8_t *input, int32_t n)
 {
+    if (op->fixed && efl_fixed_run(plan, op, input, n)) return;
     const int8_t *x = efl_plan_source(plan, op->in0, input);
     const efl_dims d = efl_op_dims(op, n);
     const efl_tensor *in = &plan->tensors[op->in0], *out = &plan->tensors[op->out];

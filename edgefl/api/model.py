@@ -15,6 +15,7 @@ import numpy as np
 
 from edgefl.api.files import read_file, write_file
 from edgefl.errors import UsageError
+from edgefl.model.fixed import RULES
 from edgefl.model.flat import MAX_FILE_BYTES
 from edgefl.model.forward import Forward
 from edgefl.model.graph import Graph, Port
@@ -53,7 +54,8 @@ class Model:
         path : path
             The file.
         requant : str
-            Rounding rule. "xnnpack" is that of LiteRT's default delegate.
+            Rounding rule of the forward pass. "xnnpack" is that of LiteRT's default delegate; "gemmlowp"
+            that of TFLite Micro, CMSIS-NN and TFLite's reference kernels, in plain C and slower.
         target : int or str
             Position or name of the output that trains, if the model has several.
 
@@ -67,9 +69,11 @@ class Model:
         MissingInput, ModelError, UsageError
             No such file; a file that edgefl cannot run exactly; an unknown rule or output.
         """
-        if requant != "xnnpack":
-            raise UsageError(f"requant is {requant!r:.20}, this version has one rule", hint='use "xnnpack"')
-        return cls(read_model(read_file(path, "model file", MAX_FILE_BYTES), target))
+        if requant not in RULES:
+            raise UsageError(f"requant is {requant!r:.20}", hint=f"use one of {', '.join(RULES)}")
+        graph = read_model(read_file(path, "model file", MAX_FILE_BYTES), target)
+        graph.requant = requant
+        return cls(graph)
 
     @property
     def graph(self) -> Graph:
@@ -164,7 +168,9 @@ class Model:
 
     def replace_weights(self, data: bytes) -> None:
         """Take the weights of `data`, a file of the same model (`Trainer.fit` calls this)."""
-        self._graph = read_model(data, self._graph.target)
+        graph = read_model(data, self._graph.target)
+        graph.requant = self._graph.requant
+        self._graph = graph
         self._forward = None
 
     def _info(self, port: Port) -> TensorInfo:

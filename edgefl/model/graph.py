@@ -152,6 +152,7 @@ class Graph:
     inputs: tuple[Port, ...]  # file order
     outputs: tuple[Port, ...]  # file order
     target: int = 0  # index into outputs
+    requant: str = "xnnpack"  # rounding rule of the forward pass: "xnnpack" or "gemmlowp"
     data: bytes = field(default=b"", repr=False)  # the whole file
 
     @property

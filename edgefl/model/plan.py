@@ -16,6 +16,7 @@ from edgefl.errors import ModelError
 from edgefl.model.acts import act_bounds
 from edgefl.model.arena import place_blocks
 from edgefl.model.detail import Table
+from edgefl.model.fixed import fixed_multipliers
 from edgefl.model.graph import Graph, Node, Op, Param
 from edgefl.model.lifetimes import Lifetimes
 from edgefl.model.plan_ops import binary_spec, linear_terms, table_spec
@@ -82,6 +83,8 @@ def _op_spec(graph: Graph, node: Node) -> OpSpec:
         spec.add = {"m0": m0}
     elif node.kind is Op.SOFTMAX:
         spec.softmax = (x.scale, node.beta)
+    if graph.requant == "gemmlowp":
+        spec.fixed = fixed_multipliers(graph, node)
     return spec
 
 

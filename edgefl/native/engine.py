@@ -52,6 +52,7 @@ class OpSpec:
     ratio: float = 0.0
     add: dict[str, int] = field(default_factory=dict)
     softmax: tuple[float, float] | None = None  # scale and beta
+    fixed: list[tuple[int, int]] | None = None  # gemmlowp rule: (m, shift) as efl_op.fixed wants them
     binary: BinarySpec | None = None
     table: TableSpec | None = None
     edges: tuple[int, int] = (0, 0)  # first edge of the output, how many
@@ -263,6 +264,7 @@ class Engine:
         if op.softmax is not None:
             powers = self._make("double[]", 256)
             lib.efl_softmax_tables(powers, ffi.NULL, *op.softmax)
+        fixed = ffi.NULL if op.fixed is None else self._make("efl_fixed[]", op.fixed)
         return {
             "kind": op.kind,
             "in0": op.inputs[0],
@@ -281,8 +283,9 @@ class Engine:
             "add": op.add,
             "dims": dims | op.dims,
             "powers": powers,
-            "binary": binary_struct(op.binary, self._keep) if op.binary else ffi.NULL,
             "table": table_struct(op.table, self._keep) if op.table else ffi.NULL,
+            "binary": binary_struct(op.binary, fixed, self._keep) if op.binary else ffi.NULL,
+            "fixed": fixed,
         }
 
     def _fill(self) -> None:

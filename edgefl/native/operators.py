@@ -50,8 +50,8 @@ def table_struct(spec: TableSpec, keep: list[Any]) -> Any:
     return made
 
 
-def binary_struct(spec: BinarySpec, keep: list[Any]) -> Any:
-    """Make an efl_binary; `keep` gets what it points to."""
+def binary_struct(spec: BinarySpec, fixed: Any, keep: list[Any]) -> Any:
+    """Make an efl_binary; `keep` gets what it points to, except `fixed` (efl_fixed[] or null)."""
     values = ffi.NULL
     if spec.constant is not None:
         values = ffi.new("int8_t[]", len(spec.constant))
@@ -73,6 +73,7 @@ def binary_struct(spec: BinarySpec, keep: list[Any]) -> Any:
             "minus_a": spec.minus[0],
             "minus_b": spec.minus[1],
             "constant": values,
+            "fixed": fixed,
         },
     )
     keep += [values, made]

@@ -133,9 +133,19 @@ def test_open_bad_paths_are_refused(path: Path, tmp_path: Path) -> None:
             edgefl.Model.open(path)
 
 
-def test_open_other_requant_is_refused(path: Path) -> None:
-    with pytest.raises(UsageError, match="xnnpack"):
-        edgefl.Model.open(path, requant="gemmlowp")
+def test_open_unknown_requant_is_refused(path: Path) -> None:
+    with pytest.raises(UsageError, match="xnnpack, gemmlowp"):
+        edgefl.Model.open(path, requant="ruy")
+
+
+def test_open_gemmlowp_keeps_its_rule_while_training(path: Path) -> None:
+    models = [edgefl.Model.open(path, requant=rule) for rule in ("xnnpack", "gemmlowp")]
+    x = np.random.default_rng(0).integers(-128, 128, (200, 8, 8, 3)).astype(np.int8)
+    before = [model.predict(x, values="logits") for model in models]
+    assert 0 < (before[0] != before[1]).sum() < before[0].size / 4
+    edgefl.Trainer(models[1], layers="all").fit(x, np.arange(200) % 4)
+    assert models[1].graph.requant == "gemmlowp"
+    assert (models[1].predict(x, values="logits") != before[1]).any()
 
 
 def test_predict_bad_input_is_refused(path: Path) -> None:
