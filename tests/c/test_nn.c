@@ -155,8 +155,12 @@ static void check_passes(int32_t kind, int32_t isa)
     float *mult = exactly(co * sizeof(float));
     int32_t *bias = exactly(co * sizeof(int32_t));
     for (size_t c = 0; c < co; c++) mult[c] = (float)pick(1, 1000) / 65536.0f, bias[c] = pick(-5000, 5000);
-    const efl_requant_params rq = {mult,           pick(0, 1) ? 1 : d.co, s.x_zero, pick(-128, 127),
-                                   pick(-128, -1), pick(0, 127)};
+    const efl_requant_params rq = {.mult = mult,
+                                   .n_mult = pick(0, 1) ? 1 : d.co,
+                                   .x_zero = s.x_zero,
+                                   .y_zero = pick(-128, 127),
+                                   .lo = pick(-128, -1),
+                                   .hi = pick(0, 127)};
     CHECK(efl_isa_select(isa) == EFL_OK);
 
     int8_t *y = exactly(size_out(&d));
