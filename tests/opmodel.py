@@ -69,6 +69,33 @@ class OpNet(Net):
         self.at = y
         return self
 
+    def moved(
+        self,
+        name: str,
+        results: list[tuple[int, ...]],
+        constants: dict[int, object] | None = None,
+        keep: int = 0,
+        others: tuple[Mark, ...] = (),
+        **options: object,
+    ) -> OpNet:
+        """An operator that only moves values, from here and `others`; continue at result `keep`.
+
+        constants: whole numbers by their place among the inputs (an int8 array: values like the input's).
+        """
+        at, scale, zero = self.at, self.scale, self.zero
+        inputs = [at, *(mark[0] for mark in others)]
+        for slot, numbers in sorted((constants or {}).items()):
+            data = np.asarray(numbers)
+            if data.dtype == np.int8:
+                made = self.f.tensor(data.shape, scale=scale, zero=zero, data=data)
+            else:
+                made = self.f.tensor(data.shape, "int32", data=data.astype(np.int32))
+            inputs.insert(slot, made)
+        made = [self.f.tensor(shape, scale=scale, zero=zero) for shape in results]
+        self.f.op(name, inputs, made, **options)
+        self.at, self.shape = made[keep], results[keep]
+        return self
+
 
 UNARY = ["RELU", "RELU6", "RELU_N1_TO_1", "LEAKY_RELU", "LOGISTIC", "TANH", "HARD_SWISH", "PRELU"]
 
@@ -81,7 +108,7 @@ def random_op_net(seed: int, classes: int = 5) -> bytes:
     if rng.random() < 0.8:
         net.conv(int(rng.integers(1, 7)), (3, 3), act=str(rng.choice(["NONE", "RELU", "RELU6"])))
     for _ in range(int(rng.integers(1, 5))):
-        _random_unary(net, rng) if rng.random() < 0.4 else _random_binary(net, rng)
+        [_random_unary, _random_binary, _random_move][int(rng.integers(3))](net, rng)
     net.dense(classes)
     return net.build()
 
@@ -121,3 +148,57 @@ def _random_binary(net: OpNet, rng: np.random.Generator) -> None:
         if net.scale != mark[2]:
             name = "SUB"
     net.binary(name, mark, act, first)
+
+
+def _random_move(net: OpNet, rng: np.random.Generator) -> None:
+    _, h, w, c = shape = net.shape
+    kind = rng.integers(9)
+    axis = int(rng.integers(1, 4))
+    if kind == 0:
+        order = [0, *(int(a) + 1 for a in rng.permutation(3))]
+        net.moved("TRANSPOSE", [tuple(shape[a] for a in order)], {1: order})
+    elif kind == 1:
+        mark = net.mark()
+        net.pool("MAX_POOL_2D", (3, 3), (1, 1), same=True)
+        result = [*shape[:axis], 2 * shape[axis], *shape[axis + 1 :]]
+        net.moved("CONCATENATION", [tuple(result)], others=(mark,), Axis=axis - 4 if axis == 3 else axis)
+    elif kind == 2 and shape[axis] % 2 == 0:
+        half = (*shape[:axis], shape[axis] // 2, *shape[axis + 1 :])
+        mark = net.mark()
+        net.moved("SPLIT", [half, half], {0: axis}, keep=1, NumSplits=2)
+        upper = net.mark()
+        net.back_to(mark)
+        net.moved("STRIDED_SLICE", [half], _front(half), **NO_MASKS).binary("SUB", upper)
+    elif kind == 3:
+        size = (int(rng.integers(1, 2 * h + 1)), int(rng.integers(1, 2 * w + 1)))
+        options = {"AlignCorners": bool(rng.random() < 0.5), "HalfPixelCenters": bool(rng.random() < 0.5)}
+        net.moved("RESIZE_NEAREST_NEIGHBOR", [(1, *size, c)], {1: size}, **options)
+    elif kind == 4:
+        taken = rng.integers(0, shape[axis], int(rng.integers(1, 5)))
+        result = (*shape[:axis], len(taken), *shape[axis + 1 :])
+        net.moved("GATHER", [result], {1: taken}, Axis=axis, BatchDims=0)
+    elif kind == 5:
+        sides = np.array([(0, 0), (0, 1), (1, 0), (int(rng.integers(3)), 1)])
+        result = tuple(int(n) for n in np.array(shape) + sides.sum(axis=1))
+        value = {2: np.array(rng.integers(-128, 128), np.int8)} if rng.random() < 0.5 else {}
+        net.moved("PADV2" if value else "PAD", [result], {1: sides, **value})
+    elif kind == 6:
+        mark = net.mark()
+        net.moved("PACK", [(1, h, 2, w, c)], others=(mark,), Axis=2, ValuesCount=2)
+        net.moved("UNPACK", [(1, h, w, c)] * 2, keep=1, Axis=2, Num=2)
+    elif kind == 7:
+        step = -1 if rng.random() < 0.5 else 2
+        ends = {1: [0] * 4, 2: [0] * 4, 3: [1, 1, step, 1]}
+        result = (1, h, len(range(w)[::step]), c)
+        net.moved("STRIDED_SLICE", [result], ends, **(NO_MASKS | {"BeginMask": 15, "EndMask": 15}))
+    else:
+        begin = [0, 0, int(rng.integers(w)), 0]
+        net.moved("SLICE", [(1, h, w - begin[2], c)], {1: begin, 2: [-1, h, -1, c]})
+
+
+NO_MASKS = dict.fromkeys(("BeginMask", "EndMask", "EllipsisMask", "NewAxisMask", "ShrinkAxisMask"), 0)
+
+
+def _front(shape: tuple[int, ...]) -> dict[int, object]:
+    """Begin, end, strides of the first part of a map."""
+    return {1: [0] * len(shape), 2: list(shape), 3: [1] * len(shape)}

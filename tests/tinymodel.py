@@ -27,10 +27,22 @@ _OPTIONS = {
     "MAXIMUM": "MaximumMinimumOptions",
     "SOFTMAX": "SoftmaxOptions",
     "MEAN": "ReducerOptions",
+    "CONCATENATION": "ConcatenationOptions",
+    "PACK": "PackOptions",
+    "UNPACK": "UnpackOptions",
+    "SPLIT": "SplitOptions",
+    "SPLIT_V": "SplitVOptions",
+    "SLICE": "SliceOptions",
+    "STRIDED_SLICE": "StridedSliceOptions",
+    "GATHER": "GatherOptions",
+    "TRANSPOSE": "TransposeOptions",
+    "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
     "LEAKY_RELU": "LeakyReluOptions",
     "HARD_SWISH": "HardSwishOptions",
 }
-_VERSIONS = {"RESHAPE": 1, "RELU_N1_TO_1": 1, "HARD_SWISH": 1, "PRELU": 1, "LEAKY_RELU": 2, "PADV2": 2}
+_VERSIONS = {"RESHAPE": 1, "RELU_N1_TO_1": 1, "HARD_SWISH": 1, "PRELU": 1, "LEAKY_RELU": 2}
+_VERSIONS |= {name: 2 for name in ("PADV2", "CONCATENATION", "PACK", "UNPACK", "SPLIT", "SPLIT_V", "SLICE")}
+_VERSIONS |= {name: 2 for name in ("STRIDED_SLICE", "GATHER", "TRANSPOSE", "RESIZE_NEAREST_NEIGHBOR")}
 ACTS = {"NONE": 0, "RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3}
 
 

@@ -129,6 +129,7 @@ efl_status efl_delta_encode_i32(int32_t *q, const int32_t *x, size_t n, const ef
 #define EFL_OP_REQUANT 11
 #define EFL_OP_BINARY 20
 #define EFL_OP_TABLE 21
+#define EFL_OP_MOVE 22
 
 /* Products that one int32 sum may hold: 65536 * 255 * 128 < 2^31. */
 #define EFL_TERMS_MAX 65536
@@ -274,6 +275,29 @@ void efl_requant_i8_fwd_fixed(int8_t *y, const int8_t *x, size_t n, const efl_re
 void efl_combine_i8_fwd_fixed(int8_t *y, const int8_t *a, const int8_t *b, size_t n, const efl_binary *p,
                               int32_t y_zero, int32_t lo, int32_t hi);
 
+/* One input's part of a result that only moves values: over n [EFL_AXES], outermost first, runs of `run`
+ * elements go from the sum of the axes' offsets in the input to y_start plus the axes' strides in the
+ * result. */
+typedef struct {
+    int32_t in, edge; /* the plan's tensor, and the edge of its error; -1: not wanted */
+    int32_t n[EFL_AXES], y[EFL_AXES];
+    int32_t y_start, run;
+    int32_t once;      /* 1: no element of the input is read twice */
+    const int32_t *at; /* [n[0] + n[1] + ..] offsets, axis after axis */
+} efl_move_part;
+
+typedef struct {
+    const efl_move_part *parts;
+    int32_t n_parts;
+    int32_t fill; /* what no part covers; -129: the parts cover everything */
+} efl_move;
+
+/* One sample: y <- the part's runs of x; dx <- the error of these runs (of all else nothing); sums: dx += it.
+ */
+void efl_move_i8_fwd(int8_t *y, const int8_t *x, const efl_move_part *p);
+void efl_move_i8_bwd_x(int8_t *dx, const int8_t *e, const efl_move_part *p);
+void efl_move_i8_bwd_x_sums(int32_t *dx, const int8_t *e, const efl_move_part *p);
+
 /* exp(-d * scale * beta), d = 0..255: powers [256] in double for the forward pass, table [256] in units of
  * 2^-24 for the loss. Either may be null. */
 void efl_softmax_tables(double *powers, uint32_t *table, float scale, float beta);
@@ -360,6 +384,7 @@ typedef struct {
     const efl_table *table;   /* TABLE */
     const efl_fixed *fixed; /* the gemmlowp rule: [n_scales] of weights; ADD [3]: a, b, result; MEAN, REQUANT
                                [1]; null: XNNPACK's rule */
+    const efl_move *move;   /* MOVE; its edges stand in its parts */
 } efl_op;
 
 /* A model and the memory it runs in; all arrays belong to the caller. */

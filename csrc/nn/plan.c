@@ -125,6 +125,17 @@ static efl_status op_check(const efl_plan *plan, const efl_op *op)
         const efl_status fits = efl_table_check(op);
         if (fits != EFL_OK) return fits;
     }
+    if (op->kind == EFL_OP_MOVE) {
+        const efl_status fits = efl_move_check(plan, op);
+        if (fits != EFL_OK) return fits;
+        for (int32_t i = 0; i < op->move->n_parts; i++) {
+            const efl_move_part *p = &op->move->parts[i];
+            const int32_t size = plan->tensors[p->in].size;
+            if (!tensor_ok(plan, p->in, size) ||
+                (p->edge >= 0 && !inside(plan, plan->edges[p->edge].offset, size)))
+                return EFL_E_SIZE;
+        }
+    }
     if (op->kind == EFL_OP_ADD && (op->add.shift < 1 || op->add.shift > 30)) return EFL_E_SCALE;
     if (op->kind == EFL_OP_AVGPOOL && op->edge0 >= 0 && !efl_avgpool_bwd_fits(&d)) return EFL_E_SHAPE;
     const efl_status params = param_check(plan, op);
@@ -195,6 +206,9 @@ static void run(const efl_plan *plan, const efl_op *op, const int8_t *input, int
     }
     case EFL_OP_TABLE:
         efl_table_i8_fwd(y, x, elements, op->table);
+        break;
+    case EFL_OP_MOVE:
+        efl_move_run(plan, op, input, n);
         break;
     case EFL_OP_SOFTMAX:
         efl_softmax_i8_fwd(y, x, n * d.hi * d.wi, d.ci, op->powers);

@@ -11,6 +11,12 @@ int8_t *efl_plan_tensor(const efl_plan *plan, int32_t t);
 /* The same for a tensor that is read: the model's input lies where the caller has it. */
 const int8_t *efl_plan_source(const efl_plan *plan, int32_t t, const int8_t *input);
 efl_status efl_table_check(const efl_op *op);
+/* Whether a MOVE stays inside its tensors. */
+efl_status efl_move_check(const efl_plan *plan, const efl_op *op);
+void efl_move_run(const efl_plan *plan, const efl_op *op, const int8_t *input, int32_t samples);
+/* Error of one input of a MOVE. */
+void efl_move_through(const efl_plan *plan, const efl_op *op, const efl_move_part *p, const efl_error *e,
+                      efl_error *dx, int32_t samples);
 /* Whether the parameters of a BINARY fit tensors of these sizes. */
 efl_status efl_binary_check(const efl_op *op, int32_t a_size, int32_t b_size, int32_t y_size);
 /* 0 for an operator without a backward pass. */

@@ -33,7 +33,7 @@ static int sizes_fit(const efl_dims *d)
 efl_status efl_dims_check(const efl_dims *d, int32_t kind)
 {
     if (!d) return EFL_E_NULL;
-    const int free_shape = kind == EFL_OP_BINARY,
+    const int free_shape = kind == EFL_OP_BINARY || kind == EFL_OP_MOVE,
               known = free_shape || kind == EFL_OP_TABLE; /* checked with its own parameters */
     if ((kind < EFL_OP_CONV2D || kind > EFL_OP_REQUANT) && !known) return EFL_E_OP;
     if (!sizes_fit(d) || d->sh * (int64_t)d->sw > 1024) return EFL_E_SHAPE;

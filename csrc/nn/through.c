@@ -14,7 +14,17 @@ size_t efl_through_bytes(const efl_plan *plan, const efl_op *op)
 {
     if (op->kind == EFL_OP_TABLE)
         return (size_t)plan->n_max * (size_t)plan->tensors[op->in0].size * sizeof(int32_t);
-    if (op->kind != EFL_OP_BINARY) return 0;
+    if (op->kind == EFL_OP_MOVE) {
+        size_t sums = 0;
+        for (int32_t i = 0; op->move && i < op->move->n_parts; i++) {
+            const efl_move_part *p = &op->move->parts[i];
+            if (p->edge < 0 || p->once || p->in < 0 || p->in >= plan->n_tensors) continue;
+            const size_t size = (size_t)plan->tensors[p->in].size;
+            sums = size > sums ? size : sums;
+        }
+        return (size_t)plan->n_max * sums * sizeof(int32_t);
+    }
+    if (op->kind != EFL_OP_BINARY || !op->binary) return 0;
     const int32_t a = op->binary->a_size, b = op->binary->b_size;
     const size_t most = (size_t)(op->edge1 >= 0 && b > a ? b : a);
     return (size_t)plan->n_max * most * sizeof(int32_t);

@@ -154,6 +154,23 @@ static void through_pool(const efl_op *op, const int8_t *x, const efl_error *e, 
     efl_narrow_end(&narrow, dx, e->k - extra);
 }
 
+/* Hand the error e of the result of a MOVE to its inputs, which may be many. */
+static void propagate_move(const efl_plan *plan, const efl_op *op, const efl_error *e, int32_t n)
+{
+    for (int32_t i = 0; i < op->move->n_parts; i++) {
+        const efl_move_part *p = &op->move->parts[i];
+        if (p->edge < 0) continue;
+        efl_error dx = edge_error(plan, p->edge);
+        if (e->live) {
+            efl_move_through(plan, op, p, e, &dx, n);
+        } else {
+            memset(dx.e, 0, (size_t)n * (size_t)plan->tensors[p->in].size);
+            dx.live = 0;
+        }
+        edge_store(plan, p->edge, &dx);
+    }
+}
+
 /* Hand the masked error e of op's output to its inputs. */
 static void propagate(const efl_plan *plan, const efl_op *op, const efl_error *e, const int8_t *input,
                       int32_t n, const layout *l)
@@ -201,7 +218,10 @@ static void backward(const efl_plan *plan, const efl_op *op, const int8_t *input
                                 op->mask_lo, op->mask_hi);
         e.live = any((const int8_t *)l.top, co);
     }
-    propagate(plan, op, &e, input, n, &l);
+    if (op->kind == EFL_OP_MOVE)
+        propagate_move(plan, op, &e, n);
+    else
+        propagate(plan, op, &e, input, n, &l);
     efl_param *p = op->param >= 0 ? &plan->params[op->param] : NULL;
     if (p && (p->train_w || p->train_b))
         efl_sgd_update(op, p, &e, efl_plan_source(plan, op->in0, input), &plan->tensors[op->in0], n, step,

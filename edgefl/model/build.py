@@ -112,11 +112,17 @@ class Builder:
                 op, "changes scale or zero point, which LiteRT would ignore", "convert the model again"
             )
 
-    def output(self, op: RawOp, shape: tuple[int, int, int] | None = None) -> int:
-        """Make the single output of `op`; its declared shape must be `shape` (None: any)."""
-        if len(op.outputs) != 1 or op.outputs[0] < 0:
+    def is_read(self, tensor: int) -> bool:
+        """Whether an operator or the model's outputs name this tensor of the file."""
+        return self._op_uses[tensor] > 0 or tensor in self.raw.outputs
+
+    def output(self, op: RawOp, shape: tuple[int, int, int] | None = None, slot: int | None = None) -> int:
+        """Make the single output of `op`, or that at `slot`; its declared shape must be `shape` if given."""
+        if slot is None and len(op.outputs) != 1:
             raise refuse(op, f"has {len(op.outputs)} outputs, edgefl takes one")
-        index = op.outputs[0]
+        index = op.outputs[slot or 0]
+        if index < 0:
+            raise refuse(op, "names no output", "the file is damaged; convert it again")
         if (
             index in self._made
             or index in self._floats

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a Node says beyond the fields that all operators share: operands with broadcasting, tables.
+"""What a Node says beyond the fields that all operators share: operands with broadcasting, tables, moves.
 
 In: nothing (plain data, comparable). Values from the file are kept as bytes, so that two graphs can be
 compared. Invariant: built by edgefl/model/ops_*.py only, which checks it against the tensors' shapes.
@@ -57,3 +57,27 @@ class Table:
     values: bytes
     slopes: bytes
     exponent: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """One input's part of the result of a Move: loops of copies of `run` neighbours, outermost first.
+
+    dims: steps of the loops. strides: of each loop in the result, which start at `start`. offsets:
+    little-endian int32, the input's offset at each step, loop after loop; they add up.
+    """
+
+    dims: tuple[int, ...]
+    run: int
+    start: int
+    strides: tuple[int, ...]
+    offsets: bytes
+    once: bool  # no element of the input is taken twice
+
+
+@dataclass(frozen=True)
+class Move:
+    """Values moved without change: one part for each input, and the value of what no part covers."""
+
+    parts: tuple[Part, ...]
+    fill: int | None

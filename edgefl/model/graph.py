@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from edgefl.model.detail import Binary, Table
+from edgefl.model.detail import Binary, Move, Table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +35,7 @@ class Op(IntEnum):
     REQUANT = 11  # QUANTIZE int8 -> int8, another scale: (((q-z_x)*m + 128) >> 8) + z_y, m = rne(256*s_x/s_y)
     BINARY = 20  # ADD, SUB, MUL, MINIMUM, MAXIMUM with broadcasting: Node.detail is a Binary
     TABLE = 21  # RELU, LOGISTIC ...: Node.detail is a Table
+    MOVE = 22  # CONCATENATION, SPLIT, TRANSPOSE ...: Node.detail is a Move, one part for each input
 
 
 FORWARD_ONLY = frozenset({Op.SOFTMAX})  # no backward pass: what they depend on stays frozen
@@ -135,7 +136,7 @@ class Node:
     groups: int = 1  # grouped convolution
     param: int = -1  # index into Graph.params, -1: none
     beta: float = 1.0  # softmax
-    detail: Binary | Table | None = None  # of the kinds that say so
+    detail: Binary | Table | Move | None = None  # of the kinds that say so
     index: int = -1  # index of the operator in the file
 
 

@@ -17,6 +17,7 @@ from edgefl.model.build import Builder, refuse
 from edgefl.model.flat import RawModel, RawOp
 from edgefl.model.graph import Node, Op
 from edgefl.model.ops_binary import BINARY_BUILDERS
+from edgefl.model.ops_move import MAX_PAD, MOVE_BUILDERS, build_pad
 from edgefl.model.ops_table import TABLE_BUILDERS
 from edgefl.model.shape import slide
 
@@ -202,18 +203,15 @@ def _copy(b: Builder, op: RawOp) -> None:
 
 
 def _pad(b: Builder, op: RawOp) -> None:
+    """Height and width by PAD's own kernel, channels as a move."""
+    sizes = b.constant(op, 1, ("int32", "int64"))
+    rank = len(b.raw_tensor(op, 0).shape)
+    spatial = rank in (3, 4) and sizes.shape == (rank, 2) and not sizes[0].any() and not sizes[-1].any()
+    if not spatial or sizes.min() < 0 or sizes.max() > MAX_PAD:
+        build_pad(b, op, sizes)
+        return
     x = b.activation(op)
     h, w, c = b.shape(x)
-    rank = len(b.raw_tensor(op, 0).shape)
-    sizes = b.constant(op, 1, ("int32", "int64"))
-    if rank not in (3, 4) or sizes.shape != (rank, 2) or sizes.min() < 0 or sizes.max() > 1 << 15:
-        raise refuse(
-            op,
-            f"pads a {rank}-dimensional tensor by {sizes.reshape(-1)[:16].tolist()}",
-            "edgefl pads H and W",
-        )
-    if sizes[0].any() or sizes[-1].any():
-        raise refuse(op, "pads batch or channels", "edgefl pads height and width only")
     top, bottom = (int(n) for n in sizes[1]) if rank == 4 else (0, 0)
     left, right = (int(n) for n in sizes[-2])
     y = b.output(op, (h + top + bottom, w + left + right, c))
@@ -252,4 +250,5 @@ BUILDERS: dict[str, Callable[[Builder, RawOp], None]] = {
     "DEQUANTIZE": _dequantize,
     **BINARY_BUILDERS,
     **TABLE_BUILDERS,
+    **MOVE_BUILDERS,
 }

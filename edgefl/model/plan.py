@@ -15,11 +15,11 @@ import numpy as np
 from edgefl.errors import ModelError
 from edgefl.model.acts import act_bounds
 from edgefl.model.arena import place_blocks
-from edgefl.model.detail import Table
+from edgefl.model.detail import Move, Table
 from edgefl.model.fixed import fixed_multipliers
 from edgefl.model.graph import Graph, Node, Op, Param
 from edgefl.model.lifetimes import Lifetimes
-from edgefl.model.plan_ops import binary_spec, linear_terms, table_spec
+from edgefl.model.plan_ops import binary_spec, linear_terms, move_spec, table_spec
 from edgefl.native.engine import OpSpec, ParamState, PlanSpec, TensorSpec
 
 WEIGHTED = (Op.CONV2D, Op.DWCONV2D, Op.DENSE)
@@ -73,6 +73,8 @@ def _op_spec(graph: Graph, node: Node) -> OpSpec:
         spec.binary, spec.add = binary_spec(graph, node, (lo, hi))
     elif isinstance(node.detail, Table):
         spec.table = table_spec(node.detail)
+    elif isinstance(node.detail, Move):
+        spec.move, spec.edge_in = move_spec(node.detail), (-1,) * len(node.inputs)
     elif node.kind is Op.MEAN:
         pixels = np.float32(x.shape[0] * x.shape[1])
         spec.ratio = float((np.float32(x.scale) / np.float32(y.scale)) * (np.float32(1) / pixels))
@@ -131,9 +133,9 @@ class Planner:
             if i == head:
                 continue
             for edge, (reader, k) in enumerate(readers[node.output], first):
-                pair = list(self.ops[reader].edge_in)
-                pair[k] = edge
-                self.ops[reader].edge_in = (pair[0], pair[1])
+                made = list(self.ops[reader].edge_in)
+                made[k] = edge
+                self.ops[reader].edge_in = tuple(made)
 
     def spec(self, params: list[ParamState], n_max: int, weights: np.ndarray | None = None) -> PlanSpec:
         """Lay everything out for calls of up to n_max samples."""

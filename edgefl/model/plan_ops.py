@@ -11,9 +11,9 @@ import math
 
 import numpy as np
 
-from edgefl.model.detail import Binary, Rule, Table
+from edgefl.model.detail import Binary, Move, Rule, Table
 from edgefl.model.graph import Graph, Node
-from edgefl.native.operators import BinarySpec, TableSpec
+from edgefl.native.operators import BinarySpec, MoveSpec, PartSpec, TableSpec
 
 
 def linear_terms(
@@ -37,6 +37,12 @@ def linear_terms(
 def table_spec(detail: Table) -> TableSpec:
     """Give the tables as they are."""
     return TableSpec(detail.values, detail.slopes, detail.exponent)
+
+
+def move_spec(detail: Move) -> MoveSpec:
+    """Give the parts as they are."""
+    parts = [PartSpec(p.dims, p.strides, p.start, p.run, p.once, p.offsets) for p in detail.parts]
+    return MoveSpec(parts, -129 if detail.fill is None else detail.fill)
 
 
 def binary_spec(graph: Graph, node: Node, bounds: tuple[int, int]) -> tuple[BinarySpec, dict[str, int]]:

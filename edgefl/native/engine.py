@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgefl.native._core import ffi, lib
-from edgefl.native.operators import BinarySpec, TableSpec, binary_struct, table_struct
+from edgefl.native.operators import BinarySpec, MoveSpec, TableSpec, binary_struct, move_struct, table_struct
 from edgefl.native.status import check
 
 Int8 = npt.NDArray[np.int8]
@@ -55,8 +55,9 @@ class OpSpec:
     fixed: list[tuple[int, int]] | None = None  # gemmlowp rule: (m, shift) as efl_op.fixed wants them
     binary: BinarySpec | None = None
     table: TableSpec | None = None
+    move: MoveSpec | None = None
     edges: tuple[int, int] = (0, 0)  # first edge of the output, how many
-    edge_in: tuple[int, int] = (-1, -1)
+    edge_in: tuple[int, ...] = (-1, -1)  # of each input
 
 
 @dataclass
@@ -268,13 +269,13 @@ class Engine:
         return {
             "kind": op.kind,
             "in0": op.inputs[0],
-            "in1": op.inputs[1] if len(op.inputs) > 1 else -1,
+            "in1": op.inputs[1] if len(op.inputs) > 1 and not op.move else -1,
             "out": op.out,
             "param": op.param,
             "edges": op.edges[0],
             "n_edges": op.edges[1],
-            "edge0": op.edge_in[0],
-            "edge1": op.edge_in[1],
+            "edge0": -1 if op.move else op.edge_in[0],
+            "edge1": -1 if op.move else op.edge_in[1],
             "mask_lo": op.mask[0],
             "mask_hi": op.mask[1],
             "lo": op.lo,
@@ -286,6 +287,7 @@ class Engine:
             "table": table_struct(op.table, self._keep) if op.table else ffi.NULL,
             "binary": binary_struct(op.binary, fixed, self._keep) if op.binary else ffi.NULL,
             "fixed": fixed,
+            "move": move_struct(op.move, op.inputs, op.edge_in, self._keep) if op.move else ffi.NULL,
         }
 
     def _fill(self) -> None:

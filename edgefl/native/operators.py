@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters of single operators as the C core takes them (efl_binary, efl_table).
+"""Parameters of single operators as the C core takes them (efl_binary, efl_table, efl_move).
 
 In: plain numbers and bytes made by edgefl/model/plan_ops.py. Out: C structs with the objects that must stay
 alive as long as they are used. Refuses nothing: efl_plan_check does.
@@ -7,6 +7,7 @@ alive as long as they are used. Refuses nothing: efl_plan_check does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,40 @@ def table_struct(spec: TableSpec, keep: list[Any]) -> Any:
     made = ffi.new("efl_table *", {"values": values, "slopes": slopes, "n_tables": n, "k": spec.exponent})
     keep += [values, slopes, made]
     return made
+
+
+@dataclass
+class PartSpec:
+    """Fields of efl_move_part, without its tensor and edge; offsets int32 little-endian."""
+
+    dims: tuple[int, ...]
+    strides: tuple[int, ...]
+    start: int
+    run: int
+    once: bool
+    offsets: bytes
+
+
+@dataclass
+class MoveSpec:
+    """Fields of efl_move; fill -129 for none."""
+
+    parts: list[PartSpec]
+    fill: int
+
+
+def move_struct(spec: MoveSpec, tensors: Sequence[int], edges: Sequence[int], keep: list[Any]) -> Any:
+    """Make an efl_move over these tensors and edges of the plan; `keep` gets what it points to."""
+    made = []
+    for part, tensor, edge in zip(spec.parts, tensors, edges, strict=True):
+        table = ffi.new("int32_t[]", np.frombuffer(part.offsets, "<i4").tolist())
+        keep.append(table)
+        fields = {"in": tensor, "edge": edge, "n": part.dims, "y": part.strides, "y_start": part.start}
+        made.append(fields | {"run": part.run, "once": part.once, "at": table})
+    parts = ffi.new("efl_move_part[]", made)
+    move = ffi.new("efl_move *", {"parts": parts, "n_parts": len(spec.parts), "fill": spec.fill})
+    keep += [parts, move]
+    return move
 
 
 def binary_struct(spec: BinarySpec, fixed: Any, keep: list[Any]) -> Any:

@@ -32,7 +32,8 @@ def near_input(graph: Graph) -> set[int]:
     """Tensors that the graph's inputs reach through shape and QUANTIZE operators only."""
     reached = {port.tensor for port in graph.inputs}
     for node in graph.nodes:
-        if node.kind in (Op.COPY, Op.PAD, Op.REQUANT) and node.inputs[0] in reached:
+        moved = node.kind in (Op.COPY, Op.PAD, Op.REQUANT, Op.MOVE)
+        if moved and reached.intersection(node.inputs):
             reached.add(node.output)
     return reached
 

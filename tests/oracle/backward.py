@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from oracle.elementwise import binary_errors, table_error
 from oracle.forward import patches, window_counts
+from oracle.moves import move_errors
 from oracle.numbers import Error8, F, act_bounds, ceil_log2, float_to8, int_to8, rne, rne_shift
 
 from edgefl.model.graph import Act, Graph, Node, Op
@@ -162,8 +163,13 @@ def gradients(
         if total is None:
             continue
         error = _mask(graph, node, total, values[node.output].astype(np.int64))
-        if node.kind is Op.BINARY:
-            for t, back in binary_errors(graph, node, error, values):
+        if node.kind in (Op.BINARY, Op.MOVE):
+            several = (
+                binary_errors(graph, node, error, values)
+                if node.kind is Op.BINARY
+                else move_errors(graph, node, error)
+            )
+            for t, back in several:
                 errors.setdefault(t, []).append(back)
             continue
         x = values[node.inputs[0]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from oracle.elementwise import binary, table
+from oracle.moves import move
 from oracle.numbers import F, act_bounds, rne
 
 from edgefl.model.graph import Graph, Node, Op
@@ -135,6 +136,8 @@ def run(graph: Graph, x: np.ndarray) -> dict[int, np.ndarray]:
             y = _add(graph, node, a, values[node.inputs[1]])
         elif node.kind is Op.BINARY:
             y = binary(graph, node, values)
+        elif node.kind is Op.MOVE:
+            y = move(graph, node, values)
         elif node.kind is Op.TABLE:
             y = table(node, a)
         elif node.kind is Op.MAXPOOL:

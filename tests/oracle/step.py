@@ -73,7 +73,7 @@ def input_params(graph: Graph) -> set[int]:
     """Params that the graph's input reaches through shape and QUANTIZE operators only."""
     raw = {port.tensor for port in graph.inputs}
     for node in graph.nodes:
-        if node.kind in (Op.COPY, Op.REQUANT, Op.PAD) and node.inputs[0] in raw:
+        if node.kind in (Op.COPY, Op.REQUANT, Op.PAD, Op.MOVE) and any(t in raw for t in node.inputs):
             raw.add(node.output)
     return {n.param for n in graph.nodes if n.param >= 0 and n.inputs[0] in raw}
 

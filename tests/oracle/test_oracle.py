@@ -28,6 +28,7 @@ MODELS = {
     "mnist_resnet_q": "tinymaix",
     "mnist_valid_q": "tinymaix",
     "resnet8_int8": "mlperf-tiny",
+    "yolo_face_detect_int8": "nxp",
 }
 KWS_SHA = "b1b0607282fc0d6134ae91132211f0e5f37d337b7b4e246f9d7ac0a00c4046ec"
 RESNET_SHA = "22dd9fdf5f49e4c60007257dee9fe2e06402816a3531b790ffc4b5661962b525"
