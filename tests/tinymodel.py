@@ -13,7 +13,7 @@ import numpy as np
 import tflite
 
 _NO_OPTIONS = {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "QUANTIZE", "DEQUANTIZE", "PAD", "LOGISTIC", "SVDF"}
-_NO_OPTIONS |= {"RELU", "RELU6", "RELU_N1_TO_1", "TANH", "PRELU", "PADV2"}
+_NO_OPTIONS |= {"RELU", "RELU6", "RELU_N1_TO_1", "TANH", "PRELU", "PADV2", "FLOOR"}
 _OPTIONS = {
     "CONV_2D": "Conv2DOptions",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",

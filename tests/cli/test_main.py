@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "m.tflite").write_bytes(small_cnn())
     (tmp_path / "broken.tflite").write_bytes(small_cnn()[:1000])
     f = Net((1, 6), rng).dense(2).f
-    f.op("LOGISTIC", [0], [f.tensor((1, 6), scale=0.1)])
+    f.op("FLOOR", [0], [f.tensor((1, 6), scale=0.1)])
     (tmp_path / "odd.tflite").write_bytes(f.finish([0], [3]))
     np.savez(tmp_path / "d.npz", x=x, y=y)
     np.savez(tmp_path / "labels.npz", x=x, y=y + 1)
@@ -57,7 +57,7 @@ def call(capsys: pytest.CaptureFixture[str], folder: Path, *args: str) -> tuple[
         (["eval", "m.tflite", "--data", "none.npz"], 66, "no data file"),
         (["eval", "none.tflite", "--data", "d.npz"], 66, "no model file"),
         (["eval", "broken.tflite", "--data", "d.npz"], 65, "damaged"),
-        (["eval", "odd.tflite", "--data", "d.npz"], 65, "operator 1 (LOGISTIC) is not supported"),
+        (["eval", "odd.tflite", "--data", "d.npz"], 65, "operator 1 (FLOOR) is not supported"),
         (["eval", "d.npz", "--data", "d.npz"], 65, "not a .tflite file"),
         (["eval", "m.tflite", "--data", "m.tflite"], 65, "not an .npz"),
         (["eval", "m.tflite", "--data", "text.npz"], 65, "not an .npz"),
@@ -85,7 +85,7 @@ def call(capsys: pytest.CaptureFixture[str], folder: Path, *args: str) -> tuple[
             "list of numbers",
         ),
         (["train", "m.tflite", "--data", "d.npz", "-o", "/no/such/folder/o.tflite"], 66, "folder"),
-        (["train", "odd.tflite", "--data", "d.npz", "-o", "out"], 65, "LOGISTIC"),
+        (["train", "odd.tflite", "--data", "d.npz", "-o", "out"], 65, "FLOOR"),
         (["model", "inspect", "broken.tflite"], 65, "damaged"),
         (["model", "inspect"], 64, "MODEL"),
         (["model"], 64, "ACTION"),
