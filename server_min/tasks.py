@@ -40,7 +40,9 @@ MAX_MODEL = 1 << 31
 class TaskToml:
     """task.toml: one flat table."""
 
-    layers: str = setting("all", 'what trains: "head", "bias+head", "last:K" or "all"')
+    layers: str = setting(
+        "all", 'what trains: "head", "bias+head", "last:K", "all" or "ops:4b,7" (edgefl plan)'
+    )
     loss: str = setting("softmax_ce", "loss", choices=("softmax_ce",))
     class_weights: tuple[float, ...] = setting((), "weight of each class; empty: all 1", low=0, high=1000)
     lr: float = setting(0.01, "learning rate in real units", low=1e-9, high=10)

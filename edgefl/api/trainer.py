@@ -29,7 +29,8 @@ class Trainer:
     model : Model
         Gets the trained weights at the end of every fit.
     layers : str
-        "head", "bias+head" (all biases and the head's weights), "last:K" or "all".
+        "head", "bias+head" (all biases and the head's weights), "last:K", "all" or "ops:4b,7" (operators of
+        the file, b: the bias only).
     lr : float
         Rate of plain SGD in real units, so it carries over from float training.
     batch_size : int

@@ -15,8 +15,9 @@ from typing import Literal
 
 import numpy as np
 
-from edgefl.errors import DataError, ModelError, UsageError
+from edgefl.errors import DataError, ModelError
 from edgefl.model.graph import Graph
+from edgefl.model.layers import wanted_params
 from edgefl.model.write import write_segments
 
 MIN_EXPONENT, MAX_EXPONENT = -14, 8  # of a bias coordinate: b * 2^(16 - j) stays below 2^61
@@ -47,8 +48,8 @@ def select_segments(graph: Graph, layers: str) -> list[Segment]:
         The model.
     layers : str
         "head" (the last operator with weights), "bias+head" (all biases and the head's weights), "last:K"
-        (the last K operators with weights) or "all"; of those that lead to the target output. Buffers used
-        more than once stay frozen.
+        (the last K operators with weights), "all" or "ops:4b,7" (listed ones, b: the bias only); of those
+        that lead to the target output. Buffers used more than once stay frozen.
 
     Returns
     -------
@@ -58,20 +59,19 @@ def select_segments(graph: Graph, layers: str) -> list[Segment]:
     Raises
     ------
     UsageError
-        `layers` is not one of these, or K is outside 1..number of operators with weights.
+        `layers` is not one of these, or K or an operator is out of range.
     ModelError
         Nothing of the selection can train.
     """
     trainable = graph.trainable()
-    first_weight, first_bias = _starts(layers, len(trainable))
     segments: list[Segment] = []
     offset = 0
-    for rank, i in enumerate(trainable):
+    for i, wanted in wanted_params(graph, layers, trainable).items():
         param = graph.params[i]
-        if rank >= first_weight and not param.shared:
+        if wanted.weights and not param.shared:
             segments.append(Segment(i, "weight", offset, int(param.q.size)))
             offset = segments[-1].stop
-        if rank >= first_bias and param.bias_offset is not None and not param.bias_shared:
+        if wanted.bias and param.bias_offset is not None and not param.bias_shared:
             segments.append(Segment(i, "bias", offset, param.channels))
             offset = segments[-1].stop
     if not segments:
@@ -84,22 +84,6 @@ def select_segments(graph: Graph, layers: str) -> list[Segment]:
 def vector_size(segments: Sequence[Segment]) -> int:
     """Coordinates of the trainable vector (d)."""
     return segments[-1].stop
-
-
-def _starts(layers: str, n_params: int) -> tuple[int, int]:
-    """First param whose weights train, and first param whose bias trains."""
-    if layers == "all":
-        return 0, 0
-    if layers == "head":
-        return n_params - 1, n_params - 1
-    if layers == "bias+head":
-        return n_params - 1, 0
-    name, _, count = layers.partition(":")
-    if name != "last" or not (count.isascii() and count.isdigit()):
-        raise UsageError(f"layers is {layers!r:.40}", hint='use "head", "bias+head", "last:K" or "all"')
-    if len(count) > 6 or not 1 <= int(count) <= n_params:
-        raise UsageError(f"layers is {layers!r:.40}, this model trains {n_params} operators with weights")
-    return n_params - int(count), n_params - int(count)
 
 
 def start_master(

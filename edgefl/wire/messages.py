@@ -48,7 +48,9 @@ Step = Annotated[int, Range(1, (1 << 31) - 1)]
 ValueBits = Annotated[int, Range(2, MAX_VALUE_BITS)]
 Clip = Annotated[int, Range(1, MAX_CLIP)]
 Scale = Annotated[int, Range(1, MAX_SCALE)]
-Layers = Annotated[str, Pattern(r"head|bias\+head|all|last:[1-9][0-9]{0,3}")]
+Layers = Annotated[
+    str, Most(8192), Pattern(r"head|bias\+head|all|last:[1-9][0-9]{0,3}|ops:[0-9]{1,6}b?(,[0-9]{1,6}b?)*")
+]
 Code = Annotated[str, Most(40), Pattern(r"[a-z_]+(\.[a-z_]+)?")]
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tinymodel import FlatFile, small_cnn
 
 from edgefl.errors import DataError, ModelError, UsageError
+from edgefl.model.layers import explicit_layers, wanted_params
 from edgefl.model.read import read_model
 from edgefl.model.vector import apply_sum, publish, rne_shift, select_segments, start_master, vector_size
 
@@ -45,6 +46,23 @@ def test_select_offsets_have_no_gaps() -> None:
 def test_select_unknown_layers_are_refused(layers: str) -> None:
     with pytest.raises(UsageError):
         kinds(layers)
+
+
+def test_select_listed_operators_and_back() -> None:
+    graph = read_model(small_cnn())
+    ops = [p.op_index for p in graph.params]
+    assert kinds(f"ops:{ops[1]}b,{ops[3]}") == [(1, "bias"), (3, "weight"), (3, "bias")]
+    for name in ("all", "bias+head", "last:2"):
+        wanted = wanted_params(graph, name, graph.trainable())
+        assert kinds(explicit_layers(graph, wanted)) == kinds(name)
+
+
+@pytest.mark.parametrize("items", ["", "x", "{1},{0}", "{0},{0}", "99", "{0}c", "{0},", "-1", "٣", "{0} "])
+def test_select_bad_list_is_refused_in_one_line(items: str) -> None:
+    ops = [p.op_index for p in read_model(small_cnn()).params]
+    with pytest.raises(UsageError) as caught:
+        kinds("ops:" + items.format(*ops))
+    assert len(str(caught.value)) < 160
 
 
 def test_select_shared_buffers_stay_frozen() -> None:
