@@ -15,14 +15,34 @@
 #define TRAIN(dot_isa, isa)                                                                                  \
     .dot8 = efl_dot8_##dot_isa, .zip4 = efl_zip4_##isa, .scale8 = efl_scale8_##isa,                          \
     .step_tile = efl_step_tile_##isa
+#define FORWARD(isa, rows_isa, bytes, sign)                                                                  \
+    .fwd = {efl_fwd_gemm_##isa,                                                                              \
+            efl_fwd_depth_##isa,                                                                             \
+            efl_fwd_pack_ref,                                                                                \
+            efl_fwd_load_##rows_isa,                                                                         \
+            efl_fwd_weave_##rows_isa,                                                                        \
+            bytes,                                                                                           \
+            sign}
 #define CHACHA20(isa) .chacha20_blocks = efl_chacha20_blocks_##isa
 
 static const efl_kernel_table tables[EFL_ISA_COUNT] = {
-    [EFL_ISA_REF] = {.name = "ref", GEMM(ref), REQUANT(ref), TRAIN(ref, ref), CHACHA20(ref), LOOPS(LOOP_REF)},
+    [EFL_ISA_REF] = {.name = "ref",
+                     FORWARD(ref, ref, 1, 0),
+                     GEMM(ref),
+                     REQUANT(ref),
+                     TRAIN(ref, ref),
+                     CHACHA20(ref),
+                     LOOPS(LOOP_REF)},
 #if defined(__x86_64__)
-    [EFL_ISA_AVX2] =
-        {.name = "avx2", GEMM(avx2), REQUANT(avx2), TRAIN(ref, ref), CHACHA20(avx2), LOOPS(LOOP_AVX2)},
+    [EFL_ISA_AVX2] = {.name = "avx2",
+                      FORWARD(ref, ref, 1, 0),
+                      GEMM(avx2),
+                      REQUANT(avx2),
+                      TRAIN(ref, ref),
+                      CHACHA20(avx2),
+                      LOOPS(LOOP_AVX2)},
     [EFL_ISA_AVX512VNNI] = {.name = "avx512vnni",
+                            FORWARD(avx512vnni, avx512vnni, 1, 0x80),
                             GEMM(avx512vnni),
                             REQUANT(avx2),
                             TRAIN(avx512vnni, avx512),
@@ -32,6 +52,7 @@ static const efl_kernel_table tables[EFL_ISA_COUNT] = {
 #endif
 #if defined(__ARM_NEON)
     [EFL_ISA_NEON] = {.name = "neon",
+                      FORWARD(ref, ref, 1, 0),
                       GEMM(neon),
                       REQUANT(neon),
                       TRAIN(ref, ref),

@@ -6,6 +6,7 @@
 #ifndef EFL_CORE_KERNELS_H
 #define EFL_CORE_KERNELS_H
 #include "nn/dot8.h"
+#include "nn/fwd.h"
 #include "nn/gemm.h"
 #include "nn/loops.h"
 #include "nn/requant.h"
@@ -15,6 +16,7 @@
 typedef struct {
     const char *name;
     efl_chacha20_blocks_fn *chacha20_blocks;
+    efl_fwd_kernels fwd;
     efl_gemm_dot_fn *gemm_dot;
     efl_gemm_outer_fn *gemm_outer;
     efl_requant_fn *requant;

@@ -163,11 +163,27 @@ typedef struct {
     int32_t x_zero, y_zero, lo, hi;
 } efl_requant_params;
 
+/* Packed weights: what the forward passes of CONV2D, DWCONV2D and DENSE read, made from w, b, rq->mult and
+ * rq->x_zero; the same bytes on every instruction set. pack makes it in packed [packed_bytes], aligned to 4;
+ * fold brings it up to date when only b changed. */
+size_t efl_conv2d_i8_packed_bytes(const efl_dims *d);
+size_t efl_dwconv2d_i8_packed_bytes(const efl_dims *d);
+size_t efl_dense_i8_packed_bytes(const efl_dims *d);
+void efl_conv2d_i8_pack(void *packed, const int8_t *w, const int32_t *b, const efl_dims *d,
+                        const efl_requant_params *rq);
+void efl_dwconv2d_i8_pack(void *packed, const int8_t *w, const int32_t *b, const efl_dims *d,
+                          const efl_requant_params *rq);
+void efl_dense_i8_pack(void *packed, const int8_t *w, const int32_t *b, const efl_dims *d,
+                       const efl_requant_params *rq);
+void efl_conv2d_i8_fold(void *packed, const int32_t *b, const efl_dims *d, const efl_requant_params *rq);
+void efl_dwconv2d_i8_fold(void *packed, const int32_t *b, const efl_dims *d, const efl_requant_params *rq);
+void efl_dense_i8_fold(void *packed, const int32_t *b, const efl_dims *d, const efl_requant_params *rq);
+
 /* Convolution. x [n,hi,wi,ci], w [co,kh,kw,ci/groups], b [co], y [n,ho,wo,co]. Padding holds the zero point.
  * bwd_x: dx int32 [n,hi,wi,ci] <- sums of e*w, e int8 in -127..127 (already times the weight's scale).
  * bwd_w: dw int32 [co,kh,kw,ci/groups] <- sums of e*(x - x_zero); at most 65536 pixels in all n samples. dims
  * must have passed efl_dims_check; scratch has the size that the twin says, any alignment of 16. */
-void efl_conv2d_i8_fwd(int8_t *y, const int8_t *x, const int8_t *w, const int32_t *b, const efl_dims *d,
+void efl_conv2d_i8_fwd(int8_t *y, const int8_t *x, const void *packed, const efl_dims *d,
                        const efl_requant_params *rq, void *scratch);
 void efl_conv2d_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *w, const efl_dims *d, void *scratch);
 void efl_conv2d_i8_bwd_w(int32_t *dw, const int8_t *e, const int8_t *x, const efl_dims *d, int32_t x_zero,
@@ -177,7 +193,7 @@ size_t efl_conv2d_i8_bwd_x_scratch_bytes(const efl_dims *d);
 size_t efl_conv2d_i8_bwd_w_scratch_bytes(const efl_dims *d);
 
 /* Depthwise convolution, w [kh,kw,co], co = ci*mult, otherwise the same. dw int32 [kh,kw,co]. */
-void efl_dwconv2d_i8_fwd(int8_t *y, const int8_t *x, const int8_t *w, const int32_t *b, const efl_dims *d,
+void efl_dwconv2d_i8_fwd(int8_t *y, const int8_t *x, const void *packed, const efl_dims *d,
                          const efl_requant_params *rq, void *scratch);
 void efl_dwconv2d_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *w, const efl_dims *d, void *scratch);
 void efl_dwconv2d_i8_bwd_w(int32_t *dw, const int8_t *e, const int8_t *x, const efl_dims *d, int32_t x_zero,
@@ -187,7 +203,7 @@ size_t efl_dwconv2d_i8_bwd_x_scratch_bytes(const efl_dims *d);
 size_t efl_dwconv2d_i8_bwd_w_scratch_bytes(const efl_dims *d);
 
 /* Dense layer, w [co, hi*wi*ci]: a 1x1 convolution whose pixels are the samples. */
-void efl_dense_i8_fwd(int8_t *y, const int8_t *x, const int8_t *w, const int32_t *b, const efl_dims *d,
+void efl_dense_i8_fwd(int8_t *y, const int8_t *x, const void *packed, const efl_dims *d,
                       const efl_requant_params *rq, void *scratch);
 void efl_dense_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *w, const efl_dims *d, void *scratch);
 void efl_dense_i8_bwd_w(int32_t *dw, const int8_t *e, const int8_t *x, const efl_dims *d, int32_t x_zero,
@@ -380,6 +396,8 @@ typedef struct {
     efl_add_params add;       /* ADD; REQUANT: m0 */
     efl_dims dims;            /* n is ignored */
     const double *powers;     /* SOFTMAX */
+    void *packed; /* CONV2D, DWCONV2D, DENSE: memory for packed weights; null: packed at each call */
+    int64_t packed_bytes;
     const efl_binary *binary; /* BINARY; LINEAR has its numbers in add */
     const efl_table *table;   /* TABLE */
     const efl_fixed *fixed; /* the gemmlowp rule: [n_scales] of weights; ADD [3]: a, b, result; MEAN, REQUANT
@@ -407,8 +425,13 @@ typedef struct {
 
 /* Scratch that forward and, if any operator has edges, backward need; 0 if the shapes are out of range. */
 int64_t efl_plan_scratch_bytes(const efl_plan *plan);
+/* Bytes of an operator's packed weights; 0 if it has none. */
+int64_t efl_op_packed_bytes(const efl_op *op);
 /* Everything that could make a run read or write outside its memory. Call it once after filling a plan. */
 efl_status efl_plan_check(const efl_plan *plan);
+/* Pack the weights of every operator that brings memory for it: after efl_plan_check, and again whenever
+ * weights of such an operator have changed. A bias that trains is followed by itself. */
+void efl_plan_pack(const efl_plan *plan);
 /* Run operators first..last-1 on n samples x [n][input size]. */
 efl_status efl_plan_forward(const efl_plan *plan, const int8_t *x, int32_t n, int32_t first, int32_t last);
 /* Forward up to the logits, loss, backward, and, if step->last, the update of every trained parameter.

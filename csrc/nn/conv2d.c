@@ -1,149 +1,223 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Convolution, forward: each pixel reads some runs of a widened, padded image and meets panels of 16 packed
- * weight columns (gemm.h).
+ * Convolution, forward. A block of output rows at a time: its input rows are copied into a small padded image
+ * in the form that the kernels want (fwd.h), each pixel reads runs of it in place, and int8 comes out.
  */
+#include "nn/conv2d.h"
+
+#include "core/kernels.h"
 #include "nn/conv.h"
+#include "nn/packed.h"
 
-static size_t ceil_div(int32_t a, int32_t b)
-{
-    return (size_t)((a + b - 1) / b);
-}
-
-/* Pixels with the same taps. Offsets are elements of the image. */
-typedef struct {
-    int16_t *panels;  /* [groups][columns / EFL_NR][n_runs][pairs][EFL_NR][2] */
-    int32_t *offs;    /* [n_runs] */
-    int32_t *pixels;  /* [n_pixels rounded up to EFL_MR] where a pixel's runs start; the last repeats */
-    int32_t *targets; /* [n_pixels] pixel index in the result */
-    int32_t n_pixels, n_runs, run, pairs;
-} phase;
-
-static void phase_take(phase *p, efl_scratch *s, int32_t groups, int32_t columns)
-{
-    p->pairs = (p->run + 1) / 2;
-    const size_t panel = (size_t)p->n_runs * (size_t)p->pairs * 2 * EFL_NR;
-    p->panels = efl_scratch_take(s, (size_t)groups * ceil_div(columns, EFL_NR) * panel * sizeof(int16_t));
-    p->offs = efl_scratch_take(s, (size_t)p->n_runs * sizeof(int32_t));
-    p->pixels = efl_scratch_take(s, ((size_t)p->n_pixels + EFL_MR) * sizeof(int32_t));
-    p->targets = efl_scratch_take(s, (size_t)p->n_pixels * sizeof(int32_t));
-}
-
-static void phase_repeat_last(phase *p)
-{
-    for (int32_t i = p->n_pixels; i < p->n_pixels + EFL_MR; i++)
-        p->pixels[i] = p->n_pixels ? p->pixels[p->n_pixels - 1] : 0;
-}
-
-/* Runs in memory order: the whole kernel row where its pixels lie side by side, else tap by tap. */
-static int joined(const efl_dims *d, int32_t stride)
-{
-    return d->groups == 1 && d->dw == 1 && stride == 1;
-}
+/* Bytes of the image and pixels of one block, unless a single row needs more: both stay in the first cache.
+ */
+#define IMAGE_BYTES 8192
+#define BLOCK_PIXELS 256
 
 typedef struct {
-    phase p;
-    int16_t *image;
-    size_t image_n;
-    int32_t *bias; /* [co rounded up] and its multipliers, so that requant always has 16 */
-    float *mult;
-} fwd_layout;
+    int32_t n_runs, run, groups; /* groups of 4 elements in a run */
+    int32_t columns;             /* of one group of channels, rounded up */
+    int32_t w, step, reach;      /* image: width, rows from output row to output row, rows of one */
+} geometry;
 
-static size_t fwd_take(fwd_layout *l, const efl_dims *d, void *scratch)
+static geometry geometry_of(const efl_dims *d)
+{
+    geometry g;
+    const int32_t cig = d->ci / d->groups;
+    g.w = efl_image_w(d);
+    g.step = d->kh == 1 ? 1 : d->sh; /* rows that no tap reads are left out */
+    g.reach = (d->kh - 1) * d->dh + 1;
+    const int joined = d->groups == 1 && d->dw == 1; /* pixels of a kernel row lie side by side */
+    if (joined && d->dh == 1 && g.w == d->kw) {      /* so do its rows */
+        g.n_runs = 1;
+        g.run = d->kh * d->kw * cig;
+    } else {
+        g.n_runs = joined ? d->kh : d->kh * d->kw;
+        g.run = joined ? d->kw * cig : cig;
+    }
+    g.groups = (g.run + 3) / 4;
+    g.columns = (d->co / d->groups + EFL_NR - 1) / EFL_NR * EFL_NR;
+    return g;
+}
+
+static size_t take_packed(efl_packed *p, const geometry *g, const efl_dims *d, const void *packed)
+{
+    return efl_packed_take(p, packed, (size_t)d->groups * (size_t)g->columns,
+                           (size_t)g->n_runs * (size_t)g->groups);
+}
+
+size_t efl_conv2d_i8_packed_bytes(const efl_dims *d)
+{
+    const geometry g = geometry_of(d);
+    efl_packed p;
+    return take_packed(&p, &g, d, NULL);
+}
+
+void efl_conv2d_i8_fold(void *packed, const int32_t *b, const efl_dims *d, const efl_requant_params *rq)
+{
+    const geometry g = geometry_of(d);
+    efl_packed p;
+    take_packed(&p, &g, d, packed);
+    const int32_t cog = d->co / d->groups;
+    for (int32_t group = 0; group < d->groups; group++)
+        for (int32_t c = 0; c < cog; c += EFL_NR)
+            efl_packed_fold(&p, (size_t)(group * g.columns + c), group * cog + c,
+                            cog - c < EFL_NR ? cog - c : EFL_NR, b, rq);
+}
+
+void efl_conv2d_i8_pack(void *packed, const int8_t *w, const int32_t *b, const efl_dims *d,
+                        const efl_requant_params *rq)
+{
+    const geometry g = geometry_of(d);
+    efl_packed p;
+    take_packed(&p, &g, d, packed);
+    const int32_t cog = d->co / d->groups;
+    const size_t k = (size_t)g.n_runs * (size_t)g.run, steps = (size_t)g.n_runs * (size_t)g.groups;
+    for (int32_t group = 0; group < d->groups; group++)
+        for (int32_t c = 0; c < cog; c += EFL_NR) {
+            const size_t at = (size_t)(group * g.columns + c);
+            efl_kernels()->fwd.pack(p.w + at * steps * 4, p.sums + at, w + (size_t)(group * cog + c) * k, k,
+                                    g.n_runs, g.run, cog - c < EFL_NR ? cog - c : EFL_NR);
+        }
+    efl_conv2d_i8_fold(packed, b, d, rq);
+}
+
+/* ---------------------------------------------------------------- blocks of rows */
+
+static int32_t image_rows(const geometry *g, int32_t rows)
+{
+    return (rows - 1) * g->step + g->reach;
+}
+
+/* Output rows of a block. */
+static int32_t block_rows(const geometry *g, const efl_dims *d, int32_t x_bytes)
+{
+    const int32_t fit = IMAGE_BYTES / x_bytes / (g->w * d->ci); /* image rows */
+    int32_t rows = fit < g->reach ? 1 : (fit - g->reach) / g->step + 1;
+    const int32_t most = BLOCK_PIXELS / d->wo > 1 ? BLOCK_PIXELS / d->wo : 1;
+    rows = rows < most ? rows : most;
+    return rows < d->ho ? rows : d->ho;
+}
+
+typedef struct {
+    int32_t *offs;   /* [n_runs] */
+    int32_t *pixels; /* [rows * wo] of a block */
+    void *image;
+} area;
+
+static size_t take(area *a, const geometry *g, const efl_dims *d, void *scratch)
 {
     efl_scratch s = {scratch, 0};
-    const int32_t cig = d->ci / d->groups;
-    l->p.n_pixels = d->ho * d->wo;
-    l->p.n_runs = joined(d, 1) ? d->kh : d->kh * d->kw;
-    l->p.run = joined(d, 1) ? d->kw * cig : cig;
-    phase_take(&l->p, &s, d->groups, d->co / d->groups);
-    l->image_n = (size_t)efl_image_h(d) * (size_t)efl_image_w(d) * (size_t)d->ci + efl_image_slack(d);
-    l->image = efl_scratch_take(&s, l->image_n * sizeof(int16_t));
-    l->bias = efl_scratch_take(&s, ((size_t)d->co + EFL_NR) * sizeof(int32_t));
-    l->mult = efl_scratch_take(&s, ((size_t)d->co + EFL_NR) * sizeof(float));
+    const size_t row = (size_t)g->w * (size_t)d->ci;
+    const size_t narrow = (size_t)image_rows(g, block_rows(g, d, 1)) * row + EFL_FWD_SLACK;
+    const size_t wide = 2 * ((size_t)image_rows(g, block_rows(g, d, 2)) * row + EFL_FWD_SLACK);
+    a->offs = efl_scratch_take(&s, (size_t)g->n_runs * sizeof(int32_t));
+    a->pixels = efl_scratch_take(&s, (size_t)block_rows(g, d, 1) * (size_t)d->wo * sizeof(int32_t));
+    a->image = efl_scratch_take(&s, narrow > wide ? narrow : wide);
     return s.used;
 }
 
 size_t efl_conv2d_i8_fwd_scratch_bytes(const efl_dims *d)
 {
-    fwd_layout l;
-    return fwd_take(&l, d, NULL);
+    const geometry g = geometry_of(d);
+    area a;
+    return take(&a, &g, d, NULL);
 }
 
-/* Weights are [co][runs in memory order]. */
-static void fwd_pack(const phase *p, const int8_t *w, const efl_dims *d)
+static void walk(const area *a, const geometry *g, const efl_dims *d, int32_t rows)
 {
-    const int32_t cog = d->co / d->groups;
-    const size_t k = (size_t)p->n_runs * (size_t)p->run;
-    int16_t *dst = p->panels;
-    for (int32_t g = 0; g < d->groups; g++)
-        for (int32_t c0 = 0; c0 < cog; c0 += EFL_NR) {
-            const int32_t cols = cog - c0 < EFL_NR ? cog - c0 : EFL_NR;
-            const size_t panel = (size_t)p->n_runs * (size_t)p->pairs * 2 * EFL_NR;
-            if (cols < EFL_NR || (p->run & 1)) memset(dst, 0, panel * sizeof(int16_t));
-            for (int32_t j = 0; j < cols; j++) {
-                const int8_t *src = w + (size_t)(g * cog + c0 + j) * k;
-                int16_t *at = dst + 2 * j;
-                for (int32_t r = 0; r < p->n_runs; r++, src += p->run) {
-                    int32_t t = 0;
-                    for (; t + 1 < p->run; t += 2, at += 2 * EFL_NR) {
-                        at[0] = src[t];
-                        at[1] = src[t + 1];
-                    }
-                    if (t < p->run) {
-                        at[0] = src[t];
-                        at += 2 * EFL_NR;
-                    }
-                }
-            }
-            dst += panel;
+    const int32_t per_row = g->n_runs > d->kh ? d->kw : 1;
+    for (int32_t r = 0; r < g->n_runs; r++)
+        a->offs[r] = (r / per_row * d->dh * g->w + r % per_row * d->dw) * d->ci;
+    int32_t *at = a->pixels;
+    for (int32_t i = 0; i < rows; i++)
+        for (int32_t ox = 0; ox < d->wo; ox++) *at++ = (i * g->step * g->w + ox * d->sw) * d->ci;
+}
+
+/* The rows of the image that output rows oy .. oy + rows - 1 of sample x read. Their margins are filled. */
+static void load(const area *a, const geometry *g, const int8_t *x, const efl_dims *d, int32_t zero,
+                 int32_t oy, int32_t rows)
+{
+    const efl_fwd_kernels *k = &efl_kernels()->fwd;
+    const size_t row = (size_t)g->w * (size_t)d->ci, in = (size_t)d->wi * (size_t)d->ci;
+    const size_t left = (size_t)d->pl * (size_t)d->ci, size = (size_t)k->x_bytes;
+    const int32_t skip = d->kh == 1 ? d->sh : 1, total = image_rows(g, rows);
+    uint8_t *to = a->image;
+    for (int32_t i = 0; i < total; i++, to += row * size) {
+        const int32_t iy = oy * d->sh - d->pt + i * skip;
+        if (iy < 0 || iy >= d->hi)
+            efl_fwd_fill(k, to, row, zero);
+        else if (row == in && skip == 1) { /* no margins: all rows at once */
+            const int32_t n = d->hi - iy < total - i ? d->hi - iy : total - i;
+            k->load(to, x + (size_t)iy * in, (size_t)n * in);
+            i += n - 1;
+            to += (size_t)(n - 1) * row * size;
+        } else
+            k->load(to + left * size, x + (size_t)iy * in, in);
+    }
+}
+
+/* A pointwise convolution can read a map as it is if the kernels take plain int8. */
+static int reads_in_place(const efl_dims *d)
+{
+    const efl_fwd_kernels *k = &efl_kernels()->fwd;
+    return k->x_bytes == 1 && !k->flip && d->kh == 1 && d->kw == 1 && d->pt == 0 && d->pl == 0 &&
+           d->groups == 1 && d->ci % 4 == 0;
+}
+
+void efl_conv2d_i8_fwd_rows(int8_t *y, const int8_t *x, const void *packed, const efl_dims *d,
+                            const efl_requant_params *rq, int32_t first, int32_t last, void *scratch)
+{
+    const efl_fwd_kernels *k = &efl_kernels()->fwd;
+    const geometry g = geometry_of(d);
+    efl_packed p;
+    area a;
+    take_packed(&p, &g, d, packed);
+    take(&a, &g, d, scratch);
+    const int in_place = reads_in_place(d);
+    const int32_t block = in_place ? block_rows(&g, d, 1) : block_rows(&g, d, k->x_bytes);
+    const int32_t cig = d->ci / d->groups, cog = d->co / d->groups;
+    geometry walked = g;
+    if (in_place) walked.w = d->wi, walked.step = d->sh;
+    walk(&a, &walked, d, block);
+    if (!in_place && g.w != d->wi)
+        efl_fwd_fill(k, a.image, (size_t)image_rows(&g, block) * (size_t)g.w * (size_t)d->ci, rq->x_zero);
+    const size_t in = (size_t)d->hi * (size_t)d->wi * (size_t)d->ci, out = (size_t)d->wo * (size_t)d->co;
+    const size_t panel = (size_t)g.n_runs * (size_t)g.groups * 4;
+    for (int32_t at = first; at < last;) {
+        const int32_t sample = at / d->ho, oy = at % d->ho;
+        int32_t rows = d->ho - oy < block ? d->ho - oy : block;
+        rows = last - at < rows ? last - at : rows;
+        const int8_t *source = x + (size_t)sample * in;
+        if (!in_place) load(&a, &g, source, d, rq->x_zero, oy, rows);
+        const int8_t *image =
+            in_place ? source + (size_t)(oy * d->sh) * (size_t)d->wi * (size_t)d->ci : a.image;
+        for (int32_t group = 0; group < d->groups; group++) {
+            const size_t column = (size_t)(group * g.columns);
+            const efl_fwd_job job = {.y = y + (size_t)at * out + (size_t)(group * cog),
+                                     .ldy = (size_t)d->co,
+                                     .x = image + (size_t)(group * cig) * (size_t)k->x_bytes,
+                                     .pixels = a.pixels,
+                                     .offs = a.offs,
+                                     .w = p.w + column * panel,
+                                     .sums = p.sums + column,
+                                     .bias = p.bias + column,
+                                     .mult = p.mult + column,
+                                     .n_pixels = rows * d->wo,
+                                     .n_runs = g.n_runs,
+                                     .groups = g.groups,
+                                     .cols = cog,
+                                     .lo = rq->lo,
+                                     .hi = rq->hi,
+                                     .zero = rq->y_zero};
+            k->gemm(&job);
         }
+        at += rows;
+    }
 }
 
-static void fwd_walk(const phase *p, const efl_dims *d)
-{
-    const int32_t wp = efl_image_w(d), per_row = joined(d, 1) ? 1 : d->kw;
-    for (int32_t r = 0; r < p->n_runs; r++)
-        p->offs[r] = (r / per_row * d->dh * wp + r % per_row * d->dw) * d->ci;
-    int32_t m = 0;
-    for (int32_t oy = 0; oy < d->ho; oy++)
-        for (int32_t ox = 0; ox < d->wo; ox++) p->pixels[m++] = (oy * d->sh * wp + ox * d->sw) * d->ci;
-}
-
-void efl_conv2d_i8_fwd(int8_t *y, const int8_t *x, const int8_t *w, const int32_t *b, const efl_dims *d,
+void efl_conv2d_i8_fwd(int8_t *y, const int8_t *x, const void *packed, const efl_dims *d,
                        const efl_requant_params *rq, void *scratch)
 {
-    const efl_kernel_table *k = efl_kernels();
-    fwd_layout l;
-    fwd_take(&l, d, scratch);
-    phase *p = &l.p;
-    fwd_pack(p, w, d);
-    fwd_walk(p, d);
-    phase_repeat_last(p);
-    memset(l.image, 0, l.image_n * sizeof(int16_t));
-    for (int32_t c = 0; c < d->co + EFL_NR; c++) {
-        l.bias[c] = c < d->co ? b[c] : 0;
-        l.mult[c] = rq->mult[rq->n_mult == 1 || c >= d->co ? 0 : c];
-    }
-    const int32_t cig = d->ci / d->groups, cog = d->co / d->groups;
-    const size_t panel = (size_t)p->n_runs * (size_t)p->pairs * 2 * EFL_NR;
-    for (int32_t s = 0; s < d->n; s++) {
-        efl_image_load(l.image, x, d, rq->x_zero);
-        const int16_t *b16 = p->panels;
-        for (int32_t g = 0; g < d->groups; g++)
-            for (int32_t c0 = 0; c0 < cog; c0 += EFL_NR, b16 += panel) {
-                const int32_t c = g * cog + c0, cols = cog - c0 < EFL_NR ? cog - c0 : EFL_NR;
-                for (int32_t m = 0; m < p->n_pixels; m += EFL_MR) {
-                    int32_t acc[EFL_MR * EFL_NR];
-                    const int16_t *rows[EFL_MR];
-                    for (int i = 0; i < EFL_MR; i++) rows[i] = l.image + p->pixels[m + i] + g * cig;
-                    k->gemm_dot(acc, rows, p->offs, b16, p->n_runs, p->pairs);
-                    const int32_t n_rows = p->n_pixels - m < EFL_MR ? p->n_pixels - m : EFL_MR;
-                    k->requant(y + (size_t)m * (size_t)d->co + (size_t)c, (size_t)d->co, acc, n_rows, cols,
-                               l.bias + c, l.mult + c, rq->lo, rq->hi, rq->y_zero);
-                }
-            }
-        x += (size_t)d->hi * (size_t)d->wi * (size_t)d->ci;
-        y += (size_t)p->n_pixels * (size_t)d->co;
-    }
+    efl_conv2d_i8_fwd_rows(y, x, packed, d, rq, 0, d->n * d->ho, scratch);
 }

@@ -27,28 +27,14 @@ const int8_t *efl_plan_source(const efl_plan *plan, int32_t t, const int8_t *inp
     return t == plan->input ? input : efl_plan_tensor(plan, t);
 }
 
-static size_t forward_bytes(const efl_plan *plan, const efl_op *op)
-{
-    const efl_dims d = efl_op_dims(op, plan->n_max);
-    switch (op->kind) {
-    case EFL_OP_CONV2D:
-        return efl_conv2d_i8_fwd_scratch_bytes(&d);
-    case EFL_OP_DWCONV2D:
-        return efl_dwconv2d_i8_fwd_scratch_bytes(&d);
-    case EFL_OP_DENSE:
-        return efl_dense_i8_fwd_scratch_bytes(&d);
-    default:
-        return 0;
-    }
-}
-
 int64_t efl_plan_scratch_bytes(const efl_plan *plan)
 {
     size_t most = 0;
     for (int32_t i = 0; i < plan->n_ops; i++) {
         const efl_op *op = &plan->ops[i];
         if (efl_dims_check(&op->dims, op->kind) != EFL_OK) return 0;
-        const size_t forward = forward_bytes(plan, op), backward = efl_backward_scratch_bytes(plan, op);
+        const size_t forward = efl_layer_scratch_bytes(plan, op),
+                     backward = efl_backward_scratch_bytes(plan, op);
         most = forward > most ? forward : most;
         most = backward > most ? backward : most;
     }
@@ -73,7 +59,8 @@ static int tensor_ok(const efl_plan *plan, int32_t t, int64_t size)
 static efl_status param_check(const efl_plan *plan, const efl_op *op)
 {
     const int wanted = op->kind == EFL_OP_CONV2D || op->kind == EFL_OP_DWCONV2D || op->kind == EFL_OP_DENSE;
-    if (!wanted) return op->param == -1 ? EFL_OK : EFL_E_RANGE;
+    if (!wanted) return op->param == -1 && !op->packed ? EFL_OK : EFL_E_RANGE;
+    if (op->packed && op->packed_bytes < efl_op_packed_bytes(op)) return EFL_E_SIZE;
     if (op->param < 0 || op->param >= plan->n_params) return EFL_E_RANGE;
     const efl_param *p = &plan->params[op->param];
     const efl_dims *d = &op->dims;
@@ -168,24 +155,15 @@ static void run(const efl_plan *plan, const efl_op *op, const int8_t *input, int
     const int8_t *x = efl_plan_source(plan, op->in0, input);
     const efl_dims d = efl_op_dims(op, n);
     const efl_tensor *in = &plan->tensors[op->in0], *out = &plan->tensors[op->out];
-    const efl_param *p = op->param >= 0 ? &plan->params[op->param] : NULL;
     int8_t *y = efl_plan_tensor(plan, op->out);
-    const efl_requant_params rq = {.mult = p ? p->mult : &op->ratio,
-                                   .n_mult = p ? p->n_scales : 1,
-                                   .x_zero = in->zero,
-                                   .y_zero = out->zero,
-                                   .lo = op->lo,
-                                   .hi = op->hi};
+    const efl_requant_params rq = {
+        .mult = &op->ratio, .n_mult = 1, .x_zero = in->zero, .y_zero = out->zero, .lo = op->lo, .hi = op->hi};
     const size_t elements = (size_t)n * (size_t)in->size;
     switch (op->kind) {
     case EFL_OP_CONV2D:
-        efl_conv2d_i8_fwd(y, x, p->q, p->b, &d, &rq, plan->scratch);
-        break;
     case EFL_OP_DWCONV2D:
-        efl_dwconv2d_i8_fwd(y, x, p->q, p->b, &d, &rq, plan->scratch);
-        break;
     case EFL_OP_DENSE:
-        efl_dense_i8_fwd(y, x, p->q, p->b, &d, &rq, plan->scratch);
+        efl_layer_forward(plan, op, y, x, n);
         break;
     case EFL_OP_AVGPOOL:
         efl_avgpool_i8_fwd(y, x, &d, op->lo, op->hi);

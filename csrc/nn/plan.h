@@ -17,6 +17,9 @@ void efl_move_run(const efl_plan *plan, const efl_op *op, const int8_t *input, i
 /* Error of one input of a MOVE. */
 void efl_move_through(const efl_plan *plan, const efl_op *op, const efl_move_part *p, const efl_error *e,
                       efl_error *dx, int32_t samples);
+/* Forward pass of an operator with weights, and the scratch it needs; 0 for other operators. */
+size_t efl_layer_scratch_bytes(const efl_plan *plan, const efl_op *op);
+void efl_layer_forward(const efl_plan *plan, const efl_op *op, int8_t *y, const int8_t *x, int32_t n);
 /* Whether the parameters of a BINARY fit tensors of these sizes. */
 efl_status efl_binary_check(const efl_op *op, int32_t a_size, int32_t b_size, int32_t y_size);
 /* 0 for an operator without a backward pass. */

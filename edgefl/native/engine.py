@@ -143,11 +143,17 @@ class Engine:
         self._params = self._make("efl_param[]", [self._param(p) for p in spec.params])
         self._edges = self._make("efl_edge[]", [{"offset": e} for e in spec.edges])
         self._fill()
+        self.packed = self._take_packed()
         needed = lib.efl_plan_scratch_bytes(self._plan)
         self.scratch: Int8 = allocate(max(needed, 64))
         self._plan.scratch = self._pointer("void *", self.scratch)
         self._plan.scratch_bytes = self.scratch.size
         check(lib.efl_plan_check(self._plan), "model plan")
+        self.pack()
+
+    def pack(self) -> None:
+        """Pack the weights that do not train; call it again after changing one of their arrays."""
+        lib.efl_plan_pack(self._plan)
 
     def forward(self, x: Int8, first: int = 0, last: int | None = None) -> None:
         """Run operators first..last-1 on x, int8 [n, size of all inputs]; results stay in the arena."""
@@ -289,6 +295,22 @@ class Engine:
             "fixed": fixed,
             "move": move_struct(op.move, op.inputs, op.edge_in, self._keep) if op.move else ffi.NULL,
         }
+
+    def _take_packed(self) -> Int8:
+        """Memory for the packed weights of every operator whose weights do not train."""
+        ops = self._plan.ops
+        sizes = [
+            0 if op.param < 0 or self._spec.params[op.param].train_w else lib.efl_op_packed_bytes(ops + i)
+            for i, op in enumerate(self._spec.ops)
+        ]
+        rounded = [-(-size // 64) * 64 for size in sizes]
+        packed: Int8 = np.empty(sum(rounded), np.int8)
+        at = self._pointer("int8_t *", packed)
+        for i, size in enumerate(sizes):
+            if size:
+                ops[i].packed, ops[i].packed_bytes = at, size
+            at += rounded[i]
+        return packed
 
     def _fill(self) -> None:
         spec, plan = self._spec, self._plan

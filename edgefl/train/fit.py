@@ -42,10 +42,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that a session holds, apart from the interpreter and the model file."""
+    """Bytes that a session holds, apart from the interpreter and the model file.
+
+    packed: a second form of the weights that do not train, for the forward pass.
+    """
 
     arena: int
     scratch: int
+    packed: int
     state: int
 
 
@@ -136,7 +140,8 @@ class Session:
         held = 0
         for i in self._trained:
             held += sum(a.nbytes for a in own_arrays(self._states[i]))
-        return Memory(self._engine.arena.nbytes, self._engine.scratch.nbytes, held)
+        engine = self._engine
+        return Memory(engine.arena.nbytes, engine.scratch.nbytes, engine.packed.nbytes, held)
 
     def fit(
         self,

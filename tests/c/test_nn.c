@@ -166,7 +166,7 @@ static void check_passes(int32_t kind, int32_t isa)
     int8_t *y = exactly(size_out(&d));
     int32_t *dx = exactly(size_in(&d) * 4), *dw = exactly(n_w * 4);
     size_t bytes[3];
-    void *scratch[3];
+    void *scratch[3], *packed;
     if (kind == EFL_OP_CONV2D) {
         bytes[0] = efl_conv2d_i8_fwd_scratch_bytes(&d), bytes[1] = efl_conv2d_i8_bwd_x_scratch_bytes(&d);
         bytes[2] = efl_conv2d_i8_bwd_w_scratch_bytes(&d);
@@ -179,15 +179,21 @@ static void check_passes(int32_t kind, int32_t isa)
     }
     for (int i = 0; i < 3; i++) scratch[i] = exactly(bytes[i]);
     if (kind == EFL_OP_CONV2D) {
-        efl_conv2d_i8_fwd(y, s.x, s.w, bias, &d, &rq, scratch[0]);
+        packed = exactly(efl_conv2d_i8_packed_bytes(&d));
+        efl_conv2d_i8_pack(packed, s.w, bias, &d, &rq);
+        efl_conv2d_i8_fwd(y, s.x, packed, &d, &rq, scratch[0]);
         efl_conv2d_i8_bwd_x(dx, s.e, s.w, &d, scratch[1]);
         efl_conv2d_i8_bwd_w(dw, s.e, s.x, &d, s.x_zero, scratch[2]);
     } else if (kind == EFL_OP_DWCONV2D) {
-        efl_dwconv2d_i8_fwd(y, s.x, s.w, bias, &d, &rq, scratch[0]);
+        packed = exactly(efl_dwconv2d_i8_packed_bytes(&d));
+        efl_dwconv2d_i8_pack(packed, s.w, bias, &d, &rq);
+        efl_dwconv2d_i8_fwd(y, s.x, packed, &d, &rq, scratch[0]);
         efl_dwconv2d_i8_bwd_x(dx, s.e, s.w, &d, scratch[1]);
         efl_dwconv2d_i8_bwd_w(dw, s.e, s.x, &d, s.x_zero, scratch[2]);
     } else {
-        efl_dense_i8_fwd(y, s.x, s.w, bias, &d, &rq, scratch[0]);
+        packed = exactly(efl_dense_i8_packed_bytes(&d));
+        efl_dense_i8_pack(packed, s.w, bias, &d, &rq);
+        efl_dense_i8_fwd(y, s.x, packed, &d, &rq, scratch[0]);
         efl_dense_i8_bwd_x(dx, s.e, s.w, &d, scratch[1]);
         efl_dense_i8_bwd_w(dw, s.e, s.x, &d, s.x_zero, scratch[2]);
     }
@@ -196,7 +202,7 @@ static void check_passes(int32_t kind, int32_t isa)
     CHECK(memcmp(dx, s.dx, size_in(&d) * 4) == 0);
     CHECK(memcmp(dw, s.dw, n_w * 4) == 0);
     for (int i = 0; i < 3; i++) free(scratch[i]);
-    free((void *)s.x), free((void *)s.w), free((void *)s.e);
+    free(packed), free((void *)s.x), free((void *)s.w), free((void *)s.e);
     free(s.acc), free(s.dx), free(s.dw), free(mult), free(bias), free(y), free(dx), free(dw);
 }
 

@@ -75,7 +75,9 @@ def run_passes(
     size = {p: getattr(lib, f"efl_{name}_i8_{p}_scratch_bytes") for p in call}
     scratch = np.empty(max(size["fwd"](d), size["bwd_x"](d), size["bwd_w"](d)), np.int8)
     area = ffi.from_buffer(scratch)
-    call["fwd"](i8(y), i8(x), i8(w), i32(b), d, rq, area)
+    packed = ffi.from_buffer(np.empty(getattr(lib, f"efl_{name}_i8_packed_bytes")(d), np.int8))
+    getattr(lib, f"efl_{name}_i8_pack")(packed, i8(w), i32(b), d, rq)
+    call["fwd"](i8(y), i8(x), packed, d, rq, area)
     call["bwd_x"](i32(dx), i8(e), i8(w), d, area)
     call["bwd_w"](i32(dw), i8(e), i8(x), d, rq.x_zero, area)
     return y, dx, dw
@@ -160,9 +162,11 @@ def test_largest_sums_do_not_overflow() -> None:
     c_mult = ffi.from_buffer("float[]", mult)
     rq = ffi.new("efl_requant_params *", {"mult": c_mult, "n_mult": 1, "x_zero": -128, "lo": -128, "hi": 127})
     scratch = np.empty(lib.efl_dense_i8_fwd_scratch_bytes(dense), np.int8)
+    packed = ffi.from_buffer(np.empty(lib.efl_dense_i8_packed_bytes(dense), np.int8))
     for isa in supported_isas():
         select_isa(isa)
-        lib.efl_dense_i8_fwd(i8(y), i8(x), i8(w), i32(b), dense, rq, ffi.from_buffer(scratch))
+        lib.efl_dense_i8_pack(packed, i8(w), i32(b), dense, rq)
+        lib.efl_dense_i8_fwd(i8(y), i8(x), packed, dense, rq, ffi.from_buffer(scratch))
         assert y[0] == round(-n * 255 * 128 * 2.0**-25)
 
 
@@ -180,3 +184,28 @@ def test_subnormal_scales_give_the_zero_point() -> None:
         select_isa(isa)
         y, _, _ = run_passes("conv2d", s, x, e, w, b, mult, rq)
         assert (y == 5).all()
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(shapes("conv") | shapes("depthwise"), st.integers(0, 1 << 30))
+def test_packed_weights_are_the_same_on_every_instruction_set(s: Shape, seed: int) -> None:
+    """Packed under one set, they may be read under another; a new bias is folded in without packing."""
+    rng = np.random.default_rng(seed)
+    name = "dwconv2d" if s.co == s.ci * s.mult and s.groups == 1 else "conv2d"
+    length = s.kh * s.kw * s.co * (1 if name == "dwconv2d" else s.ci // s.groups)
+    w = rng.integers(-128, 128, length).astype(np.int8)
+    b, other = (rng.integers(-20000, 20000, s.co).astype(np.int32) for _ in range(2))
+    mult = rng.uniform(0.0001, 0.02, s.co).astype(np.float32)
+    c_mult = ffi.from_buffer("float[]", mult)
+    rq = ffi.new("efl_requant_params *", {"mult": c_mult, "n_mult": s.co, "x_zero": -7})
+    d = ffi.new("efl_dims *", s.dims())
+    images = []
+    for isa in supported_isas():
+        select_isa(isa)
+        for first in (b, other):
+            packed = np.zeros(getattr(lib, f"efl_{name}_i8_packed_bytes")(d), np.int8)
+            area = ffi.from_buffer(packed)
+            getattr(lib, f"efl_{name}_i8_pack")(area, i8(w), i32(first), d, rq)
+            getattr(lib, f"efl_{name}_i8_fold")(area, i32(b), d, rq)
+            images.append(packed.tobytes())
+    assert len(set(images)) == 1

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Forward pass of the operators with weights within a plan: where their packed weights come from. An operator
+ * that brings memory for them is packed once (efl_plan_pack) and only folds a bias that trains; any other is
+ * packed into scratch at each call, because its weights may have moved.
+ */
+#include "nn/plan.h"
+#include "nn/scratch.h"
+
+static int has_weights(const efl_op *op)
+{
+    return op->kind == EFL_OP_CONV2D || op->kind == EFL_OP_DWCONV2D || op->kind == EFL_OP_DENSE;
+}
+
+int64_t efl_op_packed_bytes(const efl_op *op)
+{
+    const efl_dims d = efl_op_dims(op, 1);
+    if (!has_weights(op) || efl_dims_check(&d, op->kind) != EFL_OK) return 0;
+    return (int64_t)(op->kind == EFL_OP_CONV2D     ? efl_conv2d_i8_packed_bytes(&d)
+                     : op->kind == EFL_OP_DWCONV2D ? efl_dwconv2d_i8_packed_bytes(&d)
+                                                   : efl_dense_i8_packed_bytes(&d));
+}
+
+static efl_requant_params requant_params(const efl_plan *plan, const efl_op *op)
+{
+    const efl_param *p = &plan->params[op->param];
+    const efl_requant_params rq = {.mult = p->mult,
+                                   .n_mult = p->n_scales,
+                                   .x_zero = plan->tensors[op->in0].zero,
+                                   .y_zero = plan->tensors[op->out].zero,
+                                   .lo = op->lo,
+                                   .hi = op->hi};
+    return rq;
+}
+
+static void pack(const efl_plan *plan, const efl_op *op, void *packed)
+{
+    const efl_dims d = efl_op_dims(op, 1);
+    const efl_param *p = &plan->params[op->param];
+    const efl_requant_params rq = requant_params(plan, op);
+    if (op->kind == EFL_OP_CONV2D)
+        efl_conv2d_i8_pack(packed, p->q, p->b, &d, &rq);
+    else if (op->kind == EFL_OP_DWCONV2D)
+        efl_dwconv2d_i8_pack(packed, p->q, p->b, &d, &rq);
+    else
+        efl_dense_i8_pack(packed, p->q, p->b, &d, &rq);
+}
+
+static void fold(const efl_plan *plan, const efl_op *op)
+{
+    const efl_dims d = efl_op_dims(op, 1);
+    const efl_requant_params rq = requant_params(plan, op);
+    const int32_t *b = plan->params[op->param].b;
+    if (op->kind == EFL_OP_CONV2D)
+        efl_conv2d_i8_fold(op->packed, b, &d, &rq);
+    else if (op->kind == EFL_OP_DWCONV2D)
+        efl_dwconv2d_i8_fold(op->packed, b, &d, &rq);
+    else
+        efl_dense_i8_fold(op->packed, b, &d, &rq);
+}
+
+void efl_plan_pack(const efl_plan *plan)
+{
+    for (int32_t i = 0; i < plan->n_ops; i++)
+        if (plan->ops[i].packed) pack(plan, &plan->ops[i], plan->ops[i].packed);
+}
+
+typedef struct {
+    void *packed, *kernel;
+} layout;
+
+static size_t take(layout *l, const efl_op *op, const efl_dims *d, void *scratch)
+{
+    efl_scratch s = {scratch, 0};
+    l->packed = op->packed;
+    if (!op->packed) l->packed = efl_scratch_take(&s, (size_t)efl_op_packed_bytes(op));
+    l->kernel = efl_scratch_take(&s, 0);
+    return s.used + (op->kind == EFL_OP_CONV2D     ? efl_conv2d_i8_fwd_scratch_bytes(d)
+                     : op->kind == EFL_OP_DWCONV2D ? efl_dwconv2d_i8_fwd_scratch_bytes(d)
+                                                   : efl_dense_i8_fwd_scratch_bytes(d));
+}
+
+size_t efl_layer_scratch_bytes(const efl_plan *plan, const efl_op *op)
+{
+    const efl_dims d = efl_op_dims(op, plan->n_max);
+    layout l;
+    return has_weights(op) ? take(&l, op, &d, NULL) : 0;
+}
+
+void efl_layer_forward(const efl_plan *plan, const efl_op *op, int8_t *y, const int8_t *x, int32_t n)
+{
+    const efl_dims d = efl_op_dims(op, n);
+    const efl_requant_params rq = requant_params(plan, op);
+    layout l;
+    take(&l, op, &d, plan->scratch);
+    if (!op->packed)
+        pack(plan, op, l.packed);
+    else if (plan->params[op->param].train_b)
+        fold(plan, op);
+    if (op->kind == EFL_OP_CONV2D)
+        efl_conv2d_i8_fwd(y, x, l.packed, &d, &rq, l.kernel);
+    else if (op->kind == EFL_OP_DWCONV2D)
+        efl_dwconv2d_i8_fwd(y, x, l.packed, &d, &rq, l.kernel);
+    else
+        efl_dense_i8_fwd(y, x, l.packed, &d, &rq, l.kernel);
+}

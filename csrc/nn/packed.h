@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Where things lie in a packed image of weights (edgefl.h, "packed"): panels, the sums of each column, the
+ * folded bias, the multipliers. Columns are rounded up to EFL_NR in every group of channels.
+ */
+#ifndef EFL_NN_PACKED_H
+#define EFL_NN_PACKED_H
+#include "nn/fwd.h"
+#include "nn/scratch.h"
+
+typedef struct {
+    int8_t *w;
+    int32_t *sums, *bias;
+    float *mult;
+} efl_packed;
+
+/* `columns` is a multiple of EFL_NR; steps are groups of 4 weights a column. */
+static inline size_t efl_packed_take(efl_packed *p, const void *packed, size_t columns, size_t steps)
+{
+    efl_scratch s = {(uint8_t *)(uintptr_t)packed, 0};
+    p->w = efl_scratch_take(&s, columns * steps * 4);
+    p->sums = efl_scratch_take(&s, columns * sizeof(int32_t));
+    p->bias = efl_scratch_take(&s, columns * sizeof(int32_t));
+    p->mult = efl_scratch_take(&s, columns * sizeof(float));
+    return s.used;
+}
+
+/* bias and mult of `cols` columns from `at` on, the channels from c on; the rest of the panel is inert. */
+static inline void efl_packed_fold(const efl_packed *p, size_t at, int32_t c, int32_t cols, const int32_t *b,
+                                   const efl_requant_params *rq)
+{
+    for (int32_t j = 0; j < EFL_NR; j++) {
+        const size_t i = at + (size_t)j;
+        const uint32_t folded =
+            (uint32_t)(j < cols ? b[c + j] : 0) - (uint32_t)rq->x_zero * (uint32_t)p->sums[i];
+        p->bias[i] = (int32_t)folded;
+        p->mult[i] = rq->mult[rq->n_mult == 1 || j >= cols ? 0 : c + j];
+    }
+}
+
+#endif
