@@ -6,6 +6,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#include "arch/transpose_avx2.h"
 #include "nn/dot8.h"
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
@@ -61,31 +62,6 @@ TARGET void efl_scale8_avx512(uint8_t *dst, const int8_t *e, size_t n, size_t c,
     }
 }
 
-/* 16 vectors of 16 int16, rows to columns: neighbours side by side, then dwords, then their pairs and quads.
- */
-static inline TARGET void transpose(__m256i *r)
-{
-    __m256i a[16];
-    for (int i = 0; i < 16; i += 2) {
-        a[i] = _mm256_unpacklo_epi16(r[i], r[i + 1]);     /* columns 0-3, 8-11 */
-        a[i + 1] = _mm256_unpackhi_epi16(r[i], r[i + 1]); /* columns 4-7, 12-15 */
-    }
-    for (int i = 0; i < 16; i += 4)
-        for (int h = 0; h < 2; h++) {
-            r[i + 2 * h] = _mm256_unpacklo_epi32(a[i + h], a[i + 2 + h]);     /* 4h, 4h+1, and +8 */
-            r[i + 2 * h + 1] = _mm256_unpackhi_epi32(a[i + h], a[i + 2 + h]); /* 4h+2, 4h+3, and +8 */
-        }
-    for (int i = 0; i < 16; i += 8)
-        for (int h = 0; h < 4; h++) {
-            a[i + 2 * h] = _mm256_unpacklo_epi64(r[i + h], r[i + 4 + h]);     /* column 2h, 2h+8 */
-            a[i + 2 * h + 1] = _mm256_unpackhi_epi64(r[i + h], r[i + 4 + h]); /* column 2h+1, 2h+9 */
-        }
-    for (int h = 0; h < 8; h++) {
-        r[h] = _mm256_permute2x128_si256(a[h], a[8 + h], 0x20);
-        r[8 + h] = _mm256_permute2x128_si256(a[h], a[8 + h], 0x31);
-    }
-}
-
 static inline TARGET uint32_t step_block(int16_t *v, size_t ldv, uint64_t *sum2, const int32_t *tile,
                                          size_t ldt, int32_t rows, int32_t cols, const int32_t *fix,
                                          const float *f)
@@ -112,7 +88,7 @@ static inline TARGET uint32_t step_block(int16_t *v, size_t ldv, uint64_t *sum2,
         total = _mm512_add_epi64(total, wide);
     }
     *sum2 += (uint64_t)_mm512_reduce_add_epi64(total);
-    transpose(r);
+    efl_transpose_i16(r);
     for (int32_t j = 0; j < cols; j++) _mm256_mask_storeu_epi16(v + (size_t)j * ldv, down, r[j]);
     return saturated;
 }

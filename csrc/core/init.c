@@ -38,7 +38,7 @@ static const efl_kernel_table tables[EFL_ISA_COUNT] = {
                       FORWARD(ref, ref, 1, 0),
                       GEMM(avx2),
                       REQUANT(avx2),
-                      TRAIN(ref, ref),
+                      TRAIN(avx2, avx2),
                       CHACHA20(avx2),
                       LOOPS(LOOP_AVX2)},
     [EFL_ISA_AVX512VNNI] = {.name = "avx512vnni",

@@ -24,7 +24,7 @@
     /* sum of q^2 */                                                                                         \
     X(sum2_i8, uint64_t, (const int8_t *q, size_t n))                                                        \
     /* t = 256q + r - rne-shift(v, s), clamped to 256*qmin - 128 .. 32639; q <- (t + 128) >> 8, r <- t -     \
-     * 256q; returns how many were clamped */                                                                            \
+     * 256q; returns how many were clamped */                                                                \
     X(step_apply, uint64_t, (int8_t *q, int8_t *r, const int16_t *v, size_t n, int32_t s, int32_t qmin))
 
 #define EFL_STEP_LOOP_TYPE(name, ret, args)                                                                  \
