@@ -6,6 +6,7 @@
 #include <immintrin.h>
 #include <string.h>
 
+#include "arch/pack_avx512.h"
 #include "nn/step_loops.h"
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
@@ -23,20 +24,44 @@ static inline TARGET __mmask16 first16(size_t n)
     return (__mmask16)(n >= 16 ? 0xffffu : (1u << n) - 1);
 }
 
+/* Masked stores cost several cycles each on Zen 4, so whole registers go without. */
+static inline TARGET void store64(void *p, size_t n, __m512i v)
+{
+    if (n >= 64)
+        _mm512_storeu_si512(p, v);
+    else
+        _mm512_mask_storeu_epi8(p, first64(n), v);
+}
+static inline TARGET void store32(void *p, size_t n, __m256i v)
+{
+    if (n >= 32)
+        _mm256_storeu_si256(p, v);
+    else
+        _mm256_mask_storeu_epi8(p, first32(n), v);
+}
+static inline TARGET void store16(void *p, size_t n, __m128i v)
+{
+    if (n >= 16)
+        _mm_storeu_si128(p, v);
+    else
+        _mm_mask_storeu_epi8(p, first16(n), v);
+}
+
 typedef struct {
     __m512i first, last; /* y inside them keeps its error */
 } bounds;
 
-/* 64 errors, masked in place if y is given; returns their sizes. */
-static inline TARGET __m512i sizes(int8_t *e, const int8_t *y, __mmask64 in, const bounds *b)
+/* Up to 64 errors, masked in place if y is given; returns their sizes. */
+static inline TARGET __m512i sizes(int8_t *e, const int8_t *y, size_t n, const bounds *b)
 {
+    const __mmask64 in = first64(n);
     __m512i v = _mm512_maskz_loadu_epi8(in, e);
     if (y) {
         const __m512i out = _mm512_maskz_loadu_epi8(in, y);
         const __mmask64 keep = _mm512_cmp_epi8_mask(out, b->first, _MM_CMPINT_NLT) &
                                _mm512_cmp_epi8_mask(out, b->last, _MM_CMPINT_LE);
         v = _mm512_maskz_mov_epi8(keep, v);
-        _mm512_mask_storeu_epi8(e, in, v);
+        store64(e, n, v);
     }
     return _mm512_abs_epi8(v);
 }
@@ -49,7 +74,7 @@ TARGET void efl_mask_top_avx512(uint8_t *top, int8_t *e, const int8_t *y, size_t
         const size_t total = n * c;
         __m512i most = _mm512_setzero_si512();
         for (size_t i = 0; i < total; i += 64)
-            most = _mm512_max_epu8(most, sizes(e + i, y ? y + i : NULL, first64(total - i), &b));
+            most = _mm512_max_epu8(most, sizes(e + i, y ? y + i : NULL, total - i, &b));
         uint8_t all[64];
         _mm512_storeu_si512(all, most);
         for (size_t w = 32; w >= c; w /= 2)
@@ -58,26 +83,27 @@ TARGET void efl_mask_top_avx512(uint8_t *top, int8_t *e, const int8_t *y, size_t
         return;
     }
     for (size_t j = 0; j < c; j += 64) {
-        const __mmask64 in = first64(c - j);
         __m512i most = _mm512_setzero_si512();
         for (size_t i = j; i < n * c; i += c)
-            most = _mm512_max_epu8(most, sizes(e + i, y ? y + i : NULL, in, &b));
-        _mm512_mask_storeu_epi8(top + j, in, most);
+            most = _mm512_max_epu8(most, sizes(e + i, y ? y + i : NULL, c - j, &b));
+        store64(top + j, c - j, most);
     }
 }
 
 TARGET void efl_shift_i32_avx512(int8_t *dst, const int32_t *x, size_t n, int32_t s)
 {
-    const __m512i half = _mm512_set1_epi32(s > 0 ? (1 << (s - 1)) - 1 : 0);
-    const __m512i odd = _mm512_set1_epi32(s > 0), least = _mm512_set1_epi32(-127);
-    const __m128i by = _mm_cvtsi32_si128(s);
-    for (size_t i = 0; i < n; i += 16) {
-        const __mmask16 in = first16(n - i);
-        const __m512i v = _mm512_maskz_loadu_epi32(in, x + i);
-        const __m512i up = _mm512_add_epi32(half, _mm512_and_si512(_mm512_sra_epi32(v, by), odd));
-        const __m512i w = _mm512_sra_epi32(_mm512_add_epi32(v, up), by);
-        _mm_mask_storeu_epi8(dst + i, in, _mm512_cvtsepi32_epi8(_mm512_max_epi32(w, least)));
+    size_t i = 0;
+    if (s <= 17) { /* |x| <= 2^24: exact in float32, whose conversion rounds to nearest even */
+        const __m512 down = _mm512_set1_ps(1.0f / (float)(1 << s));
+        for (; i + 64 <= n; i += 64) {
+            __m512i v[4];
+            for (int j = 0; j < 4; j++)
+                v[j] = _mm512_cvtps_epi32(
+                    _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(x + i + 16 * j)), down));
+            _mm512_storeu_si512(dst + i, _mm512_max_epi8(efl_pack_i32(v), _mm512_set1_epi8(-127)));
+        }
     }
+    if (i < n) efl_shift_i32_avx2(dst + i, x + i, n - i, s);
 }
 
 TARGET void efl_split_i32_avx512(int8_t *high, uint8_t *low, const int32_t *x, size_t n, int32_t s)
@@ -89,8 +115,8 @@ TARGET void efl_split_i32_avx512(int8_t *high, uint8_t *low, const int32_t *x, s
         const __m512i v = _mm512_maskz_loadu_epi32(in, x + i);
         __m512i w = _mm512_sra_epi32(v, by);
         w = _mm512_mask_or_epi32(w, _mm512_test_epi32_mask(v, rest), w, one);
-        _mm_mask_storeu_epi8(low + i, in, _mm512_cvtepi32_epi8(w));
-        _mm_mask_storeu_epi8(high + i, in, _mm512_cvtepi32_epi8(_mm512_srai_epi32(w, 8)));
+        store16(low + i, n - i, _mm512_cvtepi32_epi8(w));
+        store16(high + i, n - i, _mm512_cvtepi32_epi8(_mm512_srai_epi32(w, 8)));
     }
 }
 
@@ -107,7 +133,7 @@ TARGET void efl_join_shift_avx512(int8_t *e, const uint8_t *low, size_t n, int32
         const __m512i v = _mm512_or_si512(_mm512_slli_epi16(top, 8), rest);
         const __m512i up = _mm512_add_epi16(half, _mm512_and_si512(_mm512_sra_epi16(v, by), odd));
         const __m512i w = _mm512_sra_epi16(_mm512_add_epi16(v, up), by);
-        _mm256_mask_storeu_epi8(e + i, in, _mm512_cvtsepi16_epi8(_mm512_max_epi16(w, least)));
+        store32(e + i, n - i, _mm512_cvtsepi16_epi8(_mm512_max_epi16(w, least)));
     }
 }
 
@@ -126,38 +152,60 @@ TARGET uint64_t efl_sum2_i8_avx512(const int8_t *q, size_t n)
     return total;
 }
 
+/* rne-shift of int16 without a carry out of 16 bits: up where the lost bits + odd exceed a half. */
+typedef struct {
+    __m512i rest, half;
+    __m128i by;
+} shifter;
+
+static inline TARGET shifter make_shifter(int32_t s)
+{
+    s = s > 16 ? 16 : s; /* 0 from a shift of 16 on: a half that nothing exceeds */
+    const shifter made = {_mm512_set1_epi16((int16_t)((1u << s) - 1)),
+                          _mm512_set1_epi16((int16_t)(s ? 1u << (s - 1) : 0xffffu)), _mm_cvtsi32_si128(s)};
+    return made;
+}
+
+static inline TARGET __m512i shifted(__m512i v, const shifter *s)
+{
+    const __m512i one = _mm512_set1_epi16(1), down = _mm512_sra_epi16(v, s->by);
+    const __m512i lost = _mm512_add_epi16(_mm512_and_si512(v, s->rest), _mm512_and_si512(down, one));
+    return _mm512_mask_add_epi16(down, _mm512_cmpgt_epu16_mask(lost, s->half), down, one);
+}
+
 /* Saturating int16 arithmetic on w = t + 128, which lies in 256*qmin .. 32767: its bytes are q and r + 128.
- */
+ * Rows of 64: bytes unpack and pack within lanes, so v is brought into that order. */
 TARGET uint64_t efl_step_apply_avx512(int8_t *q, int8_t *r, const int16_t *v, size_t n, int32_t s,
                                       int32_t qmin)
 {
-    const __m512i least = _mm512_set1_epi16((int16_t)(256 * qmin)), bytes = _mm512_set1_epi16(0xff);
-    const __m256i mid = _mm256_set1_epi8((char)0x80);
-    const __m512i rest = _mm512_set1_epi16((int16_t)(s < 16 ? (1u << s) - 1 : 0));
-    const __m512i half = _mm512_set1_epi16((int16_t)(s > 0 && s < 16 ? (1u << (s - 1)) : 0x7fff));
-    const __m128i by = _mm_cvtsi32_si128(s);
+    const __m512i least = _mm512_set1_epi16((int16_t)(256 * qmin)), low = _mm512_set1_epi16(0xff);
+    const __m512i mid = _mm512_set1_epi8((char)0x80);
+    const __m512i order[2] = {_mm512_setr_epi64(0, 1, 4, 5, 8, 9, 12, 13),
+                              _mm512_setr_epi64(2, 3, 6, 7, 10, 11, 14, 15)};
+    const shifter by = make_shifter(s);
     uint64_t clamped = 0;
-    for (size_t i = 0; i < n; i += 32) {
-        const __mmask32 in = first32(n - i);
-        const __m512i size = _mm512_maskz_loadu_epi16(in, v + i);
-        /* rne-shift without a carry out of 16 bits: up where the lost bits + odd exceed a half */
-        const __m512i down = _mm512_sra_epi16(size, by);
-        const __m512i odd = _mm512_and_si512(down, _mm512_set1_epi16(1));
-        const __mmask32 up =
-            _mm512_cmpgt_epu16_mask(_mm512_add_epi16(_mm512_and_si512(size, rest), odd), half);
-        __m512i step = _mm512_mask_sub_epi16(down, up, down, _mm512_set1_epi16(-1));
-        if (s >= 16) step = _mm512_setzero_si512();
-        const __m512i high = _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(in, q + i));
-        const __m512i low = _mm512_cvtepu8_epi16(_mm256_xor_si256(_mm256_maskz_loadu_epi8(in, r + i), mid));
-        const __m512i w = _mm512_or_si512(_mm512_slli_epi16(high, 8), low);
-        const __m512i held = _mm512_max_epi16(_mm512_subs_epi16(w, step), least);
-        clamped +=
-            (uint64_t)__builtin_popcount(_mm512_mask_cmpneq_epi16_mask(in, held, _mm512_sub_epi16(w, step)));
-        _mm256_mask_storeu_epi8(q + i, in, _mm512_cvtepi16_epi8(_mm512_srai_epi16(held, 8)));
-        _mm256_mask_storeu_epi8(r + i, in,
-                                _mm256_xor_si256(_mm512_cvtepi16_epi8(_mm512_and_si512(held, bytes)), mid));
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        const __m512i high = _mm512_loadu_si512(q + i);
+        const __m512i rest = _mm512_xor_si512(_mm512_loadu_si512(r + i), mid);
+        const __m512i v0 = _mm512_loadu_si512(v + i), v1 = _mm512_loadu_si512(v + i + 32);
+        __m512i w[2] = {_mm512_unpacklo_epi8(rest, high), _mm512_unpackhi_epi8(rest, high)};
+        __mmask32 over[2];
+        for (int h = 0; h < 2; h++) {
+            __m512i step = _mm512_permutex2var_epi64(v0, order[h], v1);
+            if (s) step = shifted(step, &by);
+            const __m512i wrapped = _mm512_sub_epi16(w[h], step);
+            w[h] = _mm512_max_epi16(_mm512_subs_epi16(w[h], step), least);
+            over[h] = _mm512_cmpneq_epi16_mask(w[h], wrapped);
+        }
+        if (over[0] | over[1])
+            clamped += (uint64_t)(__builtin_popcount(over[0]) + __builtin_popcount(over[1]));
+        _mm512_storeu_si512(q + i,
+                            _mm512_packs_epi16(_mm512_srai_epi16(w[0], 8), _mm512_srai_epi16(w[1], 8)));
+        const __m512i ends = _mm512_packus_epi16(_mm512_and_si512(w[0], low), _mm512_and_si512(w[1], low));
+        _mm512_storeu_si512(r + i, _mm512_xor_si512(ends, mid));
     }
-    return clamped;
+    return i < n ? clamped + efl_step_apply_avx2(q + i, r + i, v + i, n - i, s, qmin) : clamped;
 }
 #else
 typedef int efl_step_avx512_elsewhere; /* ISO C wants a declaration */

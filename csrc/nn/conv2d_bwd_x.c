@@ -183,17 +183,28 @@ static void run_block(const efl_bwd_x *l, const phase *p, int32_t *dx, const uin
     for (int32_t m = 0; m < pixels; m += EFL_DOT_ROWS) {
         const uint8_t *rows[EFL_DOT_ROWS];
         int32_t *to[EFL_DOT_ROWS], *out[EFL_DOT_ROWS];
-        for (int i = 0; i < EFL_DOT_ROWS; i++) { /* behind the last pixel: the last one again */
-            rows[i] = image + (size_t)y * from_row + (size_t)x * from_col;
-            to[i] = dx + (size_t)y * to_row + (size_t)x * to_col;
-            out[i] = n == width ? to[i] : l->tile + i * width;
-            const int wrap = x + 1 == p->cols, end = wrap && y + 1 == p->rows;
-            x = end ? x : wrap ? 0 : x + 1;
-            y += wrap && !end;
+        if (x + EFL_DOT_ROWS <= p->cols) {
+            const uint8_t *from = image + (size_t)y * from_row + (size_t)x * from_col;
+            int32_t *at = dx + (size_t)y * to_row + (size_t)x * to_col;
+            for (int i = 0; i < EFL_DOT_ROWS; i++, from += from_col, at += to_col) rows[i] = from, to[i] = at;
+            x += EFL_DOT_ROWS;
+            if (x == p->cols) x = 0, y++;
+        } else {
+            for (int i = 0; i < EFL_DOT_ROWS; i++) { /* behind the last pixel: the last one again */
+                rows[i] = image + (size_t)y * from_row + (size_t)x * from_col;
+                to[i] = dx + (size_t)y * to_row + (size_t)x * to_col;
+                const int wrap = x + 1 == p->cols, end = wrap && y + 1 == p->rows;
+                x = end ? x : wrap ? 0 : x + 1;
+                y += wrap && !end;
+            }
         }
+        if (n == width) {
+            efl_kernels()->dot8(to, rows, dot);
+            continue;
+        }
+        for (int i = 0; i < EFL_DOT_ROWS; i++) out[i] = l->tile + i * width;
         efl_kernels()->dot8(out, rows, dot);
-        if (n < width)
-            for (int i = 0; i < EFL_DOT_ROWS; i++) memcpy(to[i], out[i], (size_t)n * sizeof(int32_t));
+        for (int i = 0; i < EFL_DOT_ROWS; i++) memcpy(to[i], out[i], (size_t)n * sizeof(int32_t));
     }
 }
 

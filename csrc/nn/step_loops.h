@@ -14,7 +14,7 @@
      */                                                                                                      \
     X(mask_top, void,                                                                                        \
       (uint8_t *top, int8_t *e, const int8_t *y, size_t n, size_t c, int32_t lo, int32_t hi))                \
-    /* dst [n] <- clamp(rne-shift(x, s)) to +-127, 0 <= s <= 30 */                                           \
+    /* dst [n] <- clamp(rne-shift(x, s)) to +-127, 0 <= s <= 30, |x| <= 2^(s + 7) */                         \
     X(shift_i32, void, (int8_t *dst, const int32_t *x, size_t n, int32_t s))                                 \
     /* 256*high + low <- x >> s, with the last bit set if a bit fell out; below 2^15 in size, 0 <= s <= 30   \
      */                                                                                                      \

@@ -128,8 +128,10 @@ def isa_name() -> str:
 
 
 def allocate(size: int) -> Int8:
-    """Give `size` bytes of working memory, contents unknown."""
-    return np.empty(size, np.int8)
+    """Give `size` bytes of working memory, contents unknown, from a cache line on."""
+    block = np.empty(size + 63, np.int8)
+    first = -block.ctypes.data % 64  # registers of 64 bytes then never cross two lines
+    return block[first : first + size]
 
 
 class Engine:
