@@ -152,13 +152,30 @@ class FlatFile:
         return int(self.b.EndVector())
 
 
+class UnsignedFile(FlatFile):
+    """The same with every int8 tensor as uint8: values and zero points are 128 higher."""
+
+    def tensor(self, shape, dtype="int8", scale=None, zero=0, data=None, **more) -> int:
+        """Append a tensor; int8 becomes uint8."""
+        if dtype == "int8":
+            dtype, zero = "uint8", np.asarray(zero) + 128
+            data = None if data is None else data.view(np.uint8) ^ np.uint8(128)
+        return super().tensor(shape, dtype, scale, zero, data, **more)
+
+
 class Net:
     """A chain (with residual branches where wanted) of random int8 layers."""
 
     def __init__(
-        self, shape: tuple[int, ...], rng: np.random.Generator, scale: float = 0.05, zero: int = -3
+        self,
+        shape: tuple[int, ...],
+        rng: np.random.Generator,
+        scale: float = 0.05,
+        zero: int = -3,
+        unsigned: bool = False,
     ) -> None:
-        self.f = FlatFile()
+        self.f = UnsignedFile() if unsigned else FlatFile()
+        self.unsigned = unsigned  # a uint8 file: per-tensor weights with a zero point
         self.rng = rng
         self.shape = self.in_shape = shape  # with the batch dimension
         self.scale, self.zero = np.float32(scale), zero
@@ -182,10 +199,12 @@ class Net:
         return spread, (-128 if act in ("RELU", "RELU6") else int(self.rng.integers(-20, 20)))
 
     def _weights(self, shape: tuple[int, ...], axis: int, per_channel: bool) -> tuple[int, np.ndarray]:
-        n_out = shape[axis]
+        n_out, zero = shape[axis], 0
         q = self.rng.integers(-127, 128, shape).astype(np.int8)
+        if self.unsigned:
+            per_channel, zero = False, int(self.rng.choice([0, self.rng.integers(-128, 128)]))
         scales = (0.002 + 0.004 * self.rng.random(n_out if per_channel else 1)).astype(np.float32)
-        return self.f.tensor(shape, scale=scales, data=q, axis=axis), scales
+        return self.f.tensor(shape, scale=scales, zero=zero, data=q, axis=axis * per_channel), scales
 
     def _bias(self, n_out: int, scales: np.ndarray) -> int:
         b = self.rng.integers(-500, 500, n_out).astype(np.int32)
@@ -354,12 +373,13 @@ def small_cnn(seed: int = 0, classes: int = 4) -> bytes:
     return net.build()
 
 
-def random_net(seed: int, classes: int = 5) -> bytes:
+def random_net(seed: int, classes: int = 5, unsigned: bool = False) -> bytes:
     """A random small classifier: every operator, kernel sizes, strides, paddings, fused activations."""
     rng = np.random.default_rng(seed)
     channels = int(rng.integers(1, 5))
     shape = (1, int(rng.integers(6, 12)), int(rng.integers(6, 12)), channels)
-    net = Net(shape, rng, scale=float(rng.choice([0.02, 0.0078125, 1.0])), zero=int(rng.integers(-128, 60)))
+    scale, zero = float(rng.choice([0.02, 0.0078125, 1.0])), int(rng.integers(-128, 60))
+    net = Net(shape, rng, scale, zero, unsigned)
     if rng.random() < 0.2:
         net.requant(float(rng.uniform(0.6, 1.9)), int(rng.integers(-20, 20)))
     for _ in range(int(rng.integers(1, 5))):
@@ -374,6 +394,11 @@ def random_net(seed: int, classes: int = 5) -> bytes:
     if rng.random() < 0.7:
         net.softmax()
     return net.build()
+
+
+def unsigned_net(seed: int) -> bytes:
+    """The same as a uint8 file."""
+    return random_net(seed, unsigned=True)
 
 
 def _random_layer(net: Net, rng: np.random.Generator) -> None:

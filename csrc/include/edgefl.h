@@ -355,6 +355,7 @@ typedef struct {
     int64_t *acc_b; /* [co] with acc_w or trained bias, likewise */
     const uint8_t *keys; /* [2][32] ChaCha20 keys of this step's stochastic rounding; null: residuals */
     int32_t n_scales, co, len, qmin;
+    int32_t q_zero; /* a weight is q - q_zero: 0 but in models that were uint8 */
     int32_t train_w, train_b;
     float rate;                                /* of the weights: below 1 for an input layer only */
     int32_t acc_k, acc_live;                   /* state of the sums; 0, 0 at first */
@@ -392,11 +393,12 @@ typedef struct {
     int32_t edge0, edge1;     /* where the errors of in0 and in1 go; -1: not wanted */
     int32_t mask_lo, mask_hi; /* bounds of the fused activation where e becomes 0; -129 and 128: none */
     int32_t lo, hi;           /* clamp of the output */
-    float ratio;              /* MEAN: (s_x / s_y) * (1 / pixels) */
-    efl_add_params add;       /* ADD; REQUANT: m0 */
-    efl_dims dims;            /* n is ignored */
-    const double *powers;     /* SOFTMAX */
-    void *packed; /* CONV2D, DWCONV2D, DENSE: memory for packed weights; null: packed at each call */
+    int32_t u8;           /* 1: the file holds uint8, 128 more than here: decides ties of AVGPOOL and MEAN */
+    float ratio;          /* MEAN: (s_x / s_y) * (1 / pixels) */
+    efl_add_params add;   /* ADD; REQUANT: m0 */
+    efl_dims dims;        /* n is ignored */
+    const double *powers; /* SOFTMAX */
+    void *packed;         /* CONV2D, DWCONV2D, DENSE: memory for packed weights; null: packed at each call */
     int64_t packed_bytes;
     const efl_binary *binary; /* BINARY; LINEAR has its numbers in add */
     const efl_table *table;   /* TABLE */

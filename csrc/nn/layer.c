@@ -2,10 +2,12 @@
  *
  * Forward pass of the operators with weights within a plan: where their packed weights come from. An operator
  * that brings memory for them is packed once (efl_plan_pack) and only folds a bias that trains; any other is
- * packed into scratch at each call, because its weights may have moved.
+ * packed into scratch at each call, because its weights may have moved. Weights with a zero point are not
+ * packed.
  */
 #include "nn/plan.h"
 #include "nn/scratch.h"
+#include "nn/uint8.h"
 
 static int has_weights(const efl_op *op)
 {
@@ -25,6 +27,7 @@ static efl_requant_params requant_params(const efl_plan *plan, const efl_op *op)
 {
     const efl_param *p = &plan->params[op->param];
     const efl_requant_params rq = {.mult = p->mult,
+                                   .fixed = op->fixed,
                                    .n_mult = p->n_scales,
                                    .x_zero = plan->tensors[op->in0].zero,
                                    .y_zero = plan->tensors[op->out].zero,
@@ -84,18 +87,24 @@ size_t efl_layer_scratch_bytes(const efl_plan *plan, const efl_op *op)
 {
     const efl_dims d = efl_op_dims(op, plan->n_max);
     layout l;
-    return has_weights(op) ? take(&l, op, &d, NULL) : 0;
+    if (!has_weights(op) || op->param < 0) return 0;
+    return plan->params[op->param].q_zero ? efl_zeroed_fwd_scratch_bytes(op) : take(&l, op, &d, NULL);
 }
 
 void efl_layer_forward(const efl_plan *plan, const efl_op *op, int8_t *y, const int8_t *x, int32_t n)
 {
     const efl_dims d = efl_op_dims(op, n);
     const efl_requant_params rq = requant_params(plan, op);
+    const efl_param *p = &plan->params[op->param];
+    if (p->q_zero) {
+        efl_zeroed_fwd(y, x, op, p, &d, &rq, plan->scratch);
+        return;
+    }
     layout l;
     take(&l, op, &d, plan->scratch);
     if (!op->packed)
         pack(plan, op, l.packed);
-    else if (plan->params[op->param].train_b)
+    else if (p->train_b)
         fold(plan, op);
     if (op->kind == EFL_OP_CONV2D)
         efl_conv2d_i8_fwd(y, x, l.packed, &d, &rq, l.kernel);

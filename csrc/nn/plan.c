@@ -9,6 +9,7 @@
 
 #include "nn/fixed.h"
 #include "nn/sgd.h"
+#include "nn/uint8.h"
 
 efl_dims efl_op_dims(const efl_op *op, int32_t n)
 {
@@ -69,6 +70,9 @@ static efl_status param_check(const efl_plan *plan, const efl_op *op)
                                                       : (int64_t)d->co * d->kh * d->kw * (d->ci / d->groups);
     if (p->co != d->co || p->len != len || (p->n_scales != 1 && p->n_scales != p->co) || p->qmin < -128)
         return EFL_E_SHAPE;
+    /* (x - z)*q and z_w*(x - z) are summed apart: 32768 * (255*128 + 128*255) < 2^31 */
+    if (p->q_zero < -128 || p->q_zero > 127 || (p->q_zero && len / d->co > EFL_TERMS_MAX / 2))
+        return EFL_E_RANGE;
     if (!p->q || !p->b || !p->scales || !p->mult || (p->train_w && !p->keys && !p->r) ||
         (p->train_b && !p->keys && !p->rb) || (!p->acc_b && p->acc_w) ||
         (p->acc_b && p->train_w && !p->acc_w))
@@ -151,7 +155,8 @@ efl_status efl_plan_check(const efl_plan *plan)
 
 static void run(const efl_plan *plan, const efl_op *op, const int8_t *input, int32_t n)
 {
-    if (op->fixed && efl_fixed_run(plan, op, input, n)) return;
+    const int zeroed = op->param >= 0 && plan->params[op->param].q_zero;
+    if (op->fixed && !zeroed && efl_fixed_run(plan, op, input, n)) return;
     const int8_t *x = efl_plan_source(plan, op->in0, input);
     const efl_dims d = efl_op_dims(op, n);
     const efl_tensor *in = &plan->tensors[op->in0], *out = &plan->tensors[op->out];
@@ -166,13 +171,13 @@ static void run(const efl_plan *plan, const efl_op *op, const int8_t *input, int
         efl_layer_forward(plan, op, y, x, n);
         break;
     case EFL_OP_AVGPOOL:
-        efl_avgpool_i8_fwd(y, x, &d, op->lo, op->hi);
+        (op->u8 ? efl_avgpool_u8_fwd : efl_avgpool_i8_fwd)(y, x, &d, op->lo, op->hi);
         break;
     case EFL_OP_MAXPOOL:
         efl_maxpool_i8_fwd(y, x, &d, op->lo, op->hi);
         break;
     case EFL_OP_MEAN:
-        efl_mean_i8_fwd(y, x, &d, &rq);
+        (op->u8 ? efl_mean_u8_fwd : efl_mean_i8_fwd)(y, x, &d, &rq);
         break;
     case EFL_OP_ADD:
         efl_add_i8_fwd(y, x, efl_plan_source(plan, op->in1, input), elements, &op->add);

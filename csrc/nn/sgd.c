@@ -13,6 +13,7 @@
 #include "nn/conv_bwd.h"
 #include "nn/round.h"
 #include "nn/scratch.h"
+#include "nn/uint8.h"
 
 #define BIAS_LIMIT (1 << 30)
 
@@ -265,10 +266,11 @@ static uint64_t sizes_from_sums(const layout *l, const efl_op *op, const efl_par
     return saturated;
 }
 
-/* The least n with sum2(v) / 4^n <= sum2(256 q) / K. */
+/* The least n with sum2(v) / 4^n <= sum2(256 (q - q_zero)) / K. */
 static int32_t cap_shift(const efl_param *p, uint64_t sum2, uint64_t cap)
 {
-    const uint64_t limit = (efl_kernels()->sum2_i8(p->q, (size_t)p->len) << 16) / cap;
+    const uint64_t sum2_q = p->q_zero ? efl_zeroed_sum2(p) : efl_kernels()->sum2_i8(p->q, (size_t)p->len);
+    const uint64_t limit = (sum2_q << 16) / cap;
     int32_t n = 0;
     while (n < 32 && (sum2 >> (2 * n)) > limit) n++;
     return n;

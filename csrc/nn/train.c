@@ -13,6 +13,7 @@
 #include "nn/round.h"
 #include "nn/scratch.h"
 #include "nn/sgd.h"
+#include "nn/uint8.h"
 
 #include "core/kernels.h"
 
@@ -43,20 +44,22 @@ static int sums_dx(const efl_op *op)
            op->kind == EFL_OP_MEAN;
 }
 
-static size_t take(layout *l, const efl_op *op, const efl_dims *d, void *scratch)
+static size_t take(layout *l, const efl_op *op, const efl_param *p, const efl_dims *d, void *scratch)
 {
     efl_scratch s = {scratch, 0};
-    const int weighted = has_weights(op), depthwise = op->kind == EFL_OP_DWCONV2D;
+    const int weighted = has_weights(op), zeroed = p && p->q_zero;
+    const int whole = zeroed || op->kind == EFL_OP_DWCONV2D; /* a sample's errors are scaled at once */
     const efl_dims one = kernel_dims(op, d);
     const size_t co = (size_t)d->co, size = (size_t)(one.hi * one.wi * one.ci);
     l->top = efl_scratch_take(&s, co);
     l->scale = efl_scratch_take(&s, weighted ? co * sizeof(float) : 0);
-    l->scaled = efl_scratch_take(&s, depthwise ? (size_t)(d->ho * d->wo) * co : 0);
+    l->scaled = efl_scratch_take(&s, whole ? (size_t)(one.ho * one.wo) * co : 0);
     const int wanted = op->edge0 >= 0;
     l->narrow = efl_scratch_take(
         &s, wanted && sums_dx(op) ? efl_narrow_bytes(size, op->kind == EFL_OP_DENSE ? 1 : d->n) : 0);
     l->kernel = efl_scratch_take(&s, !wanted || !weighted ? 0
-                                     : depthwise          ? efl_dwconv2d_i8_bwd_x_scratch_bytes(&one)
+                                     : zeroed             ? efl_zeroed_bwd_x_scratch_bytes(op->kind, &one)
+                                     : whole              ? efl_dwconv2d_i8_bwd_x_scratch_bytes(&one)
                                                           : efl_bwd_x_bytes(&one));
     return s.used;
 }
@@ -65,11 +68,11 @@ size_t efl_backward_scratch_bytes(const efl_plan *plan, const efl_op *op)
 {
     if (!op->n_edges) return 0;
     const efl_dims d = efl_op_dims(op, plan->n_max);
+    const efl_param *p = op->param >= 0 ? &plan->params[op->param] : NULL;
     layout l;
-    size_t pass = take(&l, op, &d, NULL);
+    size_t pass = take(&l, op, p, &d, NULL);
     const size_t elementwise = efl_through_bytes(plan, op);
     pass = elementwise > pass ? elementwise : pass;
-    const efl_param *p = op->param >= 0 ? &plan->params[op->param] : NULL;
     const size_t update = p && (p->train_w || p->train_b) ? efl_sgd_scratch_bytes(op, p, plan->n_max) : 0;
     return pass > update ? pass : update;
 }
@@ -117,13 +120,16 @@ static void through_weights(const efl_op *op, const efl_param *p, const efl_erro
     efl_narrow narrow;
     efl_narrow_begin(&narrow, (size_t)(one.hi * one.wi * one.ci), parts, l->narrow);
     efl_bwd_x pass;
-    const int depthwise = op->kind == EFL_OP_DWCONV2D, live = k != EFL_ERROR_TINY;
-    if (live && !depthwise) efl_bwd_x_begin(&pass, p->q, &one, l->kernel);
+    const int whole = op->kind == EFL_OP_DWCONV2D || p->q_zero, live = k != EFL_ERROR_TINY;
+    if (live && !whole) efl_bwd_x_begin(&pass, p->q, &one, l->kernel);
     for (int32_t i = 0; i < parts && live; i++) {
         const int8_t *from = e->e + (size_t)i * out;
-        if (depthwise) {
+        if (whole) {
             efl_kernels()->scale8(l->scaled, from, pixels, (size_t)one.co, l->scale, 0);
-            efl_dwconv2d_i8_bwd_x(narrow.sums, (const int8_t *)l->scaled, p->q, &one, l->kernel);
+            if (p->q_zero)
+                efl_zeroed_bwd_x(narrow.sums, (const int8_t *)l->scaled, op->kind, p, &one, l->kernel);
+            else
+                efl_dwconv2d_i8_bwd_x(narrow.sums, (const int8_t *)l->scaled, p->q, &one, l->kernel);
             efl_narrow_put(&narrow, dx->e, efl_kernels()->absmax_i32(narrow.sums, narrow.size));
         } else {
             efl_narrow_put(&narrow, dx->e, efl_bwd_x_sample(&pass, narrow.sums, from, l->scale));
@@ -210,7 +216,7 @@ static void backward(const efl_plan *plan, const efl_op *op, const int8_t *input
     const size_t elements = (size_t)n * (size_t)plan->tensors[op->out].size;
     const size_t co = has_weights(op) ? (size_t)d.co : 1;
     layout l;
-    take(&l, op, &d, plan->scratch);
+    take(&l, op, op->param >= 0 ? &plan->params[op->param] : NULL, &d, plan->scratch);
     efl_error e = collect(plan, op, elements);
     const int masked = op->out != plan->logits && (op->mask_lo > -129 || op->mask_hi < 128);
     if (e.live && (masked || has_weights(op))) {

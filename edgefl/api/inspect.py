@@ -44,7 +44,7 @@ def _port(graph: Graph, port: Port) -> dict[str, Any]:
         "shape": list(tensor.file_shape),
         "dtype": port.dtype,
         "scale": tensor.scale,
-        "zero_point": tensor.zero,
+        "zero_point": tensor.zero + 128 * (port.dtype == "uint8"),
     }
 
 

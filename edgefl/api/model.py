@@ -19,7 +19,7 @@ from edgefl.model.fixed import RULES
 from edgefl.model.flat import MAX_FILE_BYTES
 from edgefl.model.forward import Forward
 from edgefl.model.graph import Graph, Port
-from edgefl.model.quantise import Samples, quantise
+from edgefl.model.quantise import Samples, quantise, to_stored
 from edgefl.model.read import read_model
 
 
@@ -27,7 +27,7 @@ from edgefl.model.read import read_model
 class TensorInfo:
     """What goes in or comes out: real value = scale * (stored - zero_point).
 
-    shape has the batch dimension as the file has it (1); dtype is the file's own, "int8" or "float32".
+    shape has the batch dimension as the file has it (1); dtype is the file's own: "int8", "uint8", "float32".
     """
 
     name: str
@@ -117,9 +117,9 @@ class Model:
             Float values, quantised with the model's input scale and zero point (nearest even, clamped), or
             the model's own input dtype, taken as it is. One sample has the model's shape, up to ones.
         values : {"real", "stored", "logits"}
-            "real": float32, scale * (stored - zero_point), e.g. probabilities after a SOFTMAX. "stored": int8
-            as the file defines them. "logits": int8, the values before a final SOFTMAX, which the loss and
-            the predicted class look at, of the output that trains.
+            "real": float32, scale * (stored - zero_point), e.g. probabilities after a SOFTMAX. "stored": as
+            the file defines them (int8, uint8 or float32). "logits": int8, the values before a final SOFTMAX,
+            which the loss and the predicted class look at, of the output that trains.
 
         Returns
         -------
@@ -143,7 +143,7 @@ class Model:
             tensor = graph.tensors[port.tensor]
             stored = packed[:, at : at + tensor.size].reshape(len(packed), *tensor.sample_shape)
             at += tensor.size
-            results.append(stored if values == "stored" else tensor.real(stored))
+            results.append(to_stored(port, tensor, stored) if values == "stored" else tensor.real(stored))
         return results[0] if len(results) == 1 else results
 
     def run_quantised(self, x: np.ndarray, tensor: int) -> np.ndarray:
@@ -175,7 +175,8 @@ class Model:
 
     def _info(self, port: Port) -> TensorInfo:
         tensor = self._graph.tensors[port.tensor]
-        return TensorInfo(port.name, tensor.file_shape, port.dtype, tensor.scale, tensor.zero)
+        zero = tensor.zero + 128 * (port.dtype == "uint8")
+        return TensorInfo(port.name, tensor.file_shape, port.dtype, tensor.scale, zero)
 
     def __repr__(self) -> str:
         """Short description."""

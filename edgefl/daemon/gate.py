@@ -20,9 +20,7 @@ from edgefl.daemon import sandbox
 from edgefl.errors import DataError, EdgeflError, ModelError
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from edgefl.model.graph import Graph, Port, Tensor
+    from edgefl.model.graph import Graph
     from edgefl.wire.messages import Probe
 
 LITERT, TFLITE = "ai-edge-litert", "tflite-runtime"
@@ -106,6 +104,8 @@ def run_interpreter(graph: Graph, probe: Probe, wanted: str) -> tuple[str, bytes
     """Return (interpreter, its int8 outputs); an empty name if none is installed or none is wanted."""
     import numpy as np
 
+    from edgefl.model.quantise import from_stored, to_stored
+
     found = find_interpreter(wanted)
     if found is None:
         return "", b""
@@ -119,36 +119,16 @@ def run_interpreter(graph: Graph, probe: Probe, wanted: str) -> tuple[str, bytes
             at = 0
             for port, source in zip(graph.inputs, sources, strict=True):
                 end = at + graph.tensors[port.tensor].size
-                values = as_input(row[at:end], port, graph.tensors[port.tensor])
+                values = to_stored(port, graph.tensors[port.tensor], row[at:end])
                 interpreter.set_tensor(source["index"], values.reshape(source["shape"]))
                 at = end
             interpreter.invoke()
             for port, target in zip(graph.outputs, targets, strict=True):
                 values = interpreter.get_tensor(target["index"])
-                outputs.append(as_int8(values, port, graph.tensors[port.tensor]).tobytes())
+                outputs.append(from_stored(port, graph.tensors[port.tensor], values).tobytes())
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"{name} does not run it: {str(error).strip().splitlines()[0]}") from None
     return name, b"".join(outputs)
-
-
-def as_input(row: np.ndarray, port: Port, tensor: Tensor) -> np.ndarray:
-    """Return an int8 input as the file wants it: a float32 input is quantised inside the file."""
-    import numpy as np
-
-    if port.dtype == "int8":
-        return row
-    return (row.astype(np.float32) - np.float32(tensor.zero)) * np.float32(tensor.scale)
-
-
-def as_int8(values: np.ndarray, port: Port, tensor: Tensor) -> np.ndarray:
-    """Return the file's output as int8: a float32 output was dequantised inside the file."""
-    import numpy as np
-
-    if port.dtype == "int8":
-        return values
-    q = np.rint(values / np.float32(tensor.scale)) + np.float32(tensor.zero)
-    out: np.ndarray = np.clip(q, -128, 127).astype(np.int8)
-    return out
 
 
 def find_interpreter(wanted: str) -> tuple[str, Any] | None:

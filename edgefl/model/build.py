@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Growing a Graph operator by operator, with the checks that all operators share.
 
-In: RawModel and the file's operators in order. Out: Graph. Refuses an activation that is not int8 with one
-scale, a batch other than 1, a tensor used before it is made, and sums that int32 could not hold.
+In: RawModel and the file's operators in order. Out: Graph. Refuses an activation that is not int8 or uint8
+with one scale, a batch other than 1, a tensor used before it is made, and sums that int32 could not hold.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Builder:
             return self._made[index]
         if tensor.n_bytes:
             raise refuse(op, f"has a constant at input {slot}", "edgefl takes a computed tensor there")
-        if tensor.dtype != "int8":
+        if tensor.dtype not in ("int8", "uint8"):
             raise refuse(op, f"takes {tensor.dtype} values", _dtype_hint(tensor.dtype))
         raise refuse(
             op, f"uses tensor {index} before it is computed", "the file is damaged; convert it again"
@@ -142,8 +142,9 @@ class Builder:
 
     def _add_tensor(self, index: int, what: str) -> int:
         raw = self.raw.tensors[index]
-        if raw.dtype != "int8":
+        if raw.dtype not in ("int8", "uint8"):
             raise ModelError(f"{what} is {raw.dtype}", hint=_dtype_hint(raw.dtype))
+        unsigned = raw.dtype == "uint8"
         if raw.odd:
             raise ModelError(f"{what} is {raw.odd}, edgefl cannot train through it")
         hwc = to_hwc(raw.shape)
@@ -151,12 +152,14 @@ class Builder:
             raise ModelError(
                 f"{what} has shape {list(raw.shape)}, edgefl needs batch 1 and sizes of 1 or more"
             )
-        if len(raw.scales) != 1 or not _sound(raw.scales) or not -128 <= raw.zeros[0] <= 127:
+        zero = int(raw.zeros[0]) - 128 * unsigned if len(raw.zeros) == 1 else 1000
+        if not -128 <= zero <= 127 or not _sound(raw.scales):
             raise ModelError(
-                f"{what} needs one scale above 0 and a zero point in -128..127", hint="convert it again"
+                f"{what} needs one scale above 0 and a zero point that {raw.dtype} holds",
+                hint="convert it again",
             )
         self._made[index] = len(self._tensors)
-        self._tensors.append(Tensor(raw.name, hwc, float(raw.scales[0]), int(raw.zeros[0]), raw.shape))
+        self._tensors.append(Tensor(raw.name, hwc, float(raw.scales[0]), zero, raw.shape, unsigned))
         return self._made[index]
 
     # Float borders.
@@ -199,9 +202,14 @@ class Builder:
         axis: dimension of the output channels in the file's weights.  terms: products summed for one output.
         """
         weights = self.raw_tensor(op, 1)
-        q = self.constant(op, 1, ("int8",))
-        n_out = q.shape[axis]
-        if len(weights.scales) not in (1, n_out) or not _sound(weights.scales) or weights.zeros.any():
+        unsigned = self._tensors[x].unsigned
+        q = self.constant(op, 1, ("uint8" if unsigned else "int8",))
+        if self._tensors[y].unsigned != unsigned:
+            raise refuse(op, "mixes int8 and uint8 values", "convert the model again to int8")
+        n_out, zero = q.shape[axis], 0
+        if unsigned:
+            q, zero = self._rebias(op, q, weights)
+        elif len(weights.scales) not in (1, n_out) or not _sound(weights.scales) or weights.zeros.any():
             raise refuse(
                 op, f"needs weights with 1 or {n_out} scales above 0 and zero points 0", "convert it again"
             )
@@ -213,7 +221,7 @@ class Builder:
             raise refuse(op, f"brings the model to {self._n_weights} weights, the limit is {MAX_WEIGHTS}")
         if terms > MAX_TERMS:
             raise refuse(op, f"sums {terms} products for one output, the limit is {MAX_TERMS}")
-        if 255 * 128 * terms + int(np.abs(b.astype(np.int64)).max()) >= 1 << 31:
+        if 255 * (128 + abs(zero)) * terms + int(np.abs(b.astype(np.int64)).max()) >= 1 << 31:
             raise refuse(op, "has a bias so large that its int32 sums could overflow")
         with np.errstate(over="ignore"):
             scale = self.scale(x) * weights.scales / self.scale(y)
@@ -233,10 +241,25 @@ class Builder:
                 bias_offset=bias_offset,
                 shared=self._shared(op, 1),
                 bias_shared=bias_offset is not None and self._shared(op, 2),
-                qmin=-128 if bool((q == -128).any()) else -127,
+                qmin=-128 if unsigned or bool((q == -128).any()) else -127,
+                zero=zero,
+                unsigned=unsigned,
             )
         )
         return len(self._params) - 1
+
+    def _rebias(self, op: RawOp, stored: np.ndarray, weights: RawTensor) -> tuple[np.ndarray, int]:
+        """uint8 weights as int8 (less 128), and their zero point, likewise."""
+        zeros = weights.zeros
+        # LiteRT leaves uint8 weights with another quantised dimension to a kernel that rounds otherwise.
+        if len(zeros) != 1 or not _sound(weights.scales) or not 0 <= zeros[0] <= 255 or weights.axis != 0:
+            raise refuse(
+                op,
+                "needs uint8 weights with one scale above 0, a zero point of 0..255, quantised dimension 0",
+            )
+        q = (stored ^ np.uint8(128)).view(np.int8)
+        q.flags.writeable = False
+        return q, int(zeros[0]) - 128
 
     def _shared(self, op: RawOp, slot: int) -> bool:
         return self._tensor_uses[self.raw_tensor(op, slot).offset] > 1 or self._op_uses[op.inputs[slot]] > 1
@@ -293,7 +316,7 @@ class Builder:
         raw, own = self.raw.tensors[index], self._tensors[tensor]
         if raw.dtype == "float32":
             return Port(tensor, raw.name, raw.dtype, 1.0, 0)
-        return Port(tensor, raw.name, raw.dtype, own.scale, own.zero)
+        return Port(tensor, raw.name, raw.dtype, own.scale, own.zero + 128 * own.unsigned)
 
 
 def _sound(scales: np.ndarray) -> bool:
@@ -305,4 +328,4 @@ def _dtype_hint(dtype: str) -> str:
         return (
             "edgefl takes full-integer int8 models, not float or hybrid ones; convert with int8 activations"
         )
-    return f"edgefl takes int8 activations, {dtype} files run in LiteRT only; convert to int8"
+    return f"edgefl takes int8 and uint8 activations, {dtype} ones run in LiteRT only; convert to int8"

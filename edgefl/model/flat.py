@@ -102,7 +102,7 @@ class RawModel:
     data: bytes
 
     def constant(self, tensor: RawTensor) -> np.ndarray:
-        """Constant data of an int8, int32 or int64 tensor, in its shape; a read-only view of the file."""
+        """Constant data of an integer tensor, in its shape; a read-only view of the file."""
         dtype = np.dtype(tensor.dtype).newbyteorder("<")
         return np.frombuffer(self.data, dtype, tensor.size, tensor.offset).reshape(tensor.shape)
 

@@ -54,7 +54,8 @@ class Act(IntEnum):
 class Tensor:
     """One activation tensor of the graph, without the batch dimension.
 
-    shape: (H, W, C); vectors are (1, 1, C).  Real value = scale * (q - zero), q int8.
+    shape: (H, W, C); vectors are (1, 1, C).  Real value = scale * (q - zero), q int8. In a uint8 file the
+    stored value is q + 128 (unsigned).
     """
 
     name: str
@@ -62,6 +63,7 @@ class Tensor:
     scale: float  # float32 value, finite, > 0
     zero: int  # -128..127
     file_shape: tuple[int, ...]  # as in the file, batch dimension included
+    unsigned: bool = False
 
     @property
     def size(self) -> int:
@@ -89,7 +91,7 @@ class Port:
 
     tensor: int  # index into Graph.tensors
     name: str
-    dtype: str  # "int8" or "float32"
+    dtype: str  # "int8", "uint8" or "float32"
     scale: float
     zero: int
 
@@ -100,8 +102,9 @@ class Param:
 
     q int8: conv [Co,Kh,Kw,Ci/groups], depthwise [Kh,Kw,Co] (Co = Ci*mult), dense [Co,K].
     b int32 [Co]; zeros if the file has none: then bias_offset is None and the bias never trains.
-    Both are read-only. The reader guarantees K <= 32768 and 32640*K + max|b| < 2^31, K =
-    terms of one output, so that int32 sums cannot overflow.
+    Both are read-only. A weight is scale * (q - zero); zero is 0 but in uint8 files, whose bytes are q + 128
+    (unsigned). The reader guarantees K <= 32768 and 255*(128 + |zero|)*K + max|b| < 2^31, K = terms of one
+    output, so that int32 sums cannot overflow.
     """
 
     op_index: int  # index of the operator in the file (also for messages)
@@ -112,7 +115,9 @@ class Param:
     bias_offset: int | None  # byte offset of b in the file
     shared: bool = False  # the weight buffer is used more than once: weights frozen
     bias_shared: bool = False  # the bias buffer is used more than once: bias frozen
-    qmin: int = -127  # -128 if the tensor already holds a -128
+    qmin: int = -127  # -128 if the tensor already holds a -128, or is a uint8 one
+    zero: int = 0
+    unsigned: bool = False
 
     @property
     def channels(self) -> int:

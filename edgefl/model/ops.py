@@ -22,6 +22,11 @@ from edgefl.model.ops_table import TABLE_BUILDERS
 from edgefl.model.shape import slide
 
 MAX_WINDOW = 1 << 16  # elements that MEAN or a pool sums: 255 * 2^16 < 2^24
+# Operators of which uint8 files were compared with LiteRT.
+UINT8_OPS = frozenset(
+    {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "AVERAGE_POOL_2D", "MAX_POOL_2D", "ADD", "SOFTMAX"}
+    | {"MEAN", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "PAD", "QUANTIZE", "DEQUANTIZE"}
+)
 _SHAPE_OPS = {"SHAPE", "STRIDED_SLICE", "PACK"}  # compute the shape that a RESHAPE declares anyway
 
 
@@ -180,12 +185,13 @@ def _softmax(b: Builder, op: RawOp) -> None:
     x = b.activation(op)
     y = b.output(op, b.shape(x))
     h, w, c = b.shape(x)
-    tensor = b.raw.tensors[op.outputs[0]]
     if h * w != 1 or not 2 <= c <= 65536:
         raise refuse(op, f"runs over {h} x {w} rows of {c}", "edgefl takes one row of 2..65536 values")
-    if tensor.scales[0] != np.float32(1 / 256) or tensor.zeros[0] != -128:
+    if b.scale(y) != np.float32(1 / 256) or b.zero(y) != -128:
         raise refuse(
-            op, "has an output scale other than 1/256 with zero point -128", "convert the model again"
+            op,
+            "has an output scale other than 1/256, or a zero point that is not the lowest value",
+            "convert the model again",
         )
     beta = float(op.options["Beta"])
     if not 0 < beta < 1e6:

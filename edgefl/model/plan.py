@@ -35,6 +35,7 @@ def frozen_state(graph: Graph, node: Node) -> ParamState:
         mult=requant_scales(graph, node, param),
         co=param.channels,
         qmin=param.qmin,
+        q_zero=param.zero,
     )
 
 
@@ -64,7 +65,7 @@ def _op_spec(graph: Graph, node: Node) -> OpSpec:
         )
         dims |= {"groups": node.groups, "mult": node.mult}
     dims |= {"pt": node.pad[0], "pl": node.pad[2]}
-    spec = OpSpec(int(node.kind), node.inputs, node.output, dims, lo, hi, mask)
+    spec = OpSpec(int(node.kind), node.inputs, node.output, dims, lo, hi, mask, u8=x.unsigned)
     if node.kind is Op.ADD:
         a, b = (graph.tensors[t] for t in node.inputs)
         quant = [a.scale, b.scale], [a.zero, b.zero], (False, False), (y.scale, y.zero)

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 
 from edgefl.errors import DataError
-from edgefl.model.graph import Graph, Port
+from edgefl.model.graph import Graph, Port, Tensor
 
 Samples: TypeAlias = "np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]"
 
@@ -76,12 +76,32 @@ def _quantise_input(graph: Graph, port: Port, x: np.ndarray) -> np.ndarray:
     if len(x) == 0:
         raise DataError("x has no samples; at least one is needed")
     shape = (len(x), *tensor.shape)
-    if x.dtype == np.int8 and port.dtype == "int8":
-        return np.ascontiguousarray(x).reshape(shape)
+    if x.dtype == port.dtype and x.dtype.kind in "iu":
+        return from_stored(port, tensor, np.ascontiguousarray(x)).reshape(shape)
     if x.dtype.kind != "f":
         own_dtype = "" if port.dtype == "float32" else f" or its stored {port.dtype}"
         raise DataError(f"x is {x.dtype}", hint=f"this model takes float values{own_dtype}")
     return _quantise_float(x, tensor.scale, tensor.zero).reshape(shape)
+
+
+def from_stored(port: Port, tensor: Tensor, values: np.ndarray) -> np.ndarray:
+    """Give the int8 values that the file's own values at `port` stand for; float ones are rounded."""
+    if port.dtype == "int8":
+        return values
+    if port.dtype == "uint8":
+        return (values ^ np.uint8(128)).view(np.int8)
+    q = np.rint(values / np.float32(tensor.scale)) + np.float32(tensor.zero)
+    rounded: np.ndarray = np.clip(q, -128, 127).astype(np.int8)
+    return rounded
+
+
+def to_stored(port: Port, tensor: Tensor, values: np.ndarray) -> np.ndarray:
+    """Give the file's own values at `port` for int8 ones."""
+    if port.dtype == "int8":
+        return values
+    if port.dtype == "uint8":
+        return np.ascontiguousarray(values).view(np.uint8) ^ np.uint8(128)
+    return tensor.real(values)
 
 
 def _quantise_float(x: np.ndarray, scale: float, zero: int) -> np.ndarray:

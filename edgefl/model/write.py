@@ -52,6 +52,8 @@ def write_segments(graph: Graph, targets: Sequence[tuple[int, str]], values: Seq
             )
         if kind == "weight" and value.size and int(value.min()) < param.qmin:
             raise ModelError(f"{what} has values below {param.qmin}")
+        if kind == "weight" and param.unsigned:
+            value = value.view(np.uint8) ^ np.uint8(128)
         raw = value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes()
         data[offset : offset + len(raw)] = raw
     written = bytes(data)

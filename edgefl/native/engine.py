@@ -49,6 +49,7 @@ class OpSpec:
     hi: int = 127
     mask: tuple[int, int] = (-129, 128)
     param: int = -1
+    u8: bool = False  # the file holds uint8
     ratio: float = 0.0
     add: dict[str, int] = field(default_factory=dict)
     softmax: tuple[float, float] | None = None  # scale and beta
@@ -73,6 +74,7 @@ class ParamState:
     mult: Float32
     co: int
     qmin: int = -127
+    q_zero: int = 0  # a weight is q - q_zero
     train_w: bool = False
     train_b: bool = False
     rate: float = 1.0
@@ -260,6 +262,7 @@ class Engine:
             "co": p.co,
             "len": n,
             "qmin": p.qmin,
+            "q_zero": p.q_zero,
             "train_w": p.train_w,
             "train_b": p.train_b,
             "rate": p.rate,
@@ -288,6 +291,7 @@ class Engine:
             "mask_hi": op.mask[1],
             "lo": op.lo,
             "hi": op.hi,
+            "u8": op.u8,
             "ratio": op.ratio,
             "add": op.add,
             "dims": dims | op.dims,
@@ -299,10 +303,12 @@ class Engine:
         }
 
     def _take_packed(self) -> Int8:
-        """Memory for the packed weights of every operator whose weights do not train."""
-        ops = self._plan.ops
+        """Memory for packed weights: those that neither train nor have a zero point."""
+        ops, params = self._plan.ops, self._spec.params
         sizes = [
-            0 if op.param < 0 or self._spec.params[op.param].train_w else lib.efl_op_packed_bytes(ops + i)
+            0
+            if op.param < 0 or params[op.param].train_w or params[op.param].q_zero
+            else lib.efl_op_packed_bytes(ops + i)
             for i, op in enumerate(self._spec.ops)
         ]
         rounded = [-(-size // 64) * 64 for size in sizes]

@@ -13,6 +13,7 @@ from tinymodel import FlatFile, small_cnn
 
 from edgefl.errors import ModelError
 from edgefl.model.graph import Graph
+from edgefl.model.quantise import from_stored, to_stored
 from edgefl.model.read import read_model
 from edgefl.model.write import write_segments
 
@@ -32,15 +33,17 @@ def changed(graph: Graph, rng: np.random.Generator) -> bytes:
 
 
 def invoke(runtime: str, data: bytes, x: np.ndarray) -> np.ndarray:
-    """Outputs of a TFLite runtime, one sample at a time."""
+    """int8 outputs of a TFLite runtime, one sample at a time."""
+    graph = read_model(data)
+    ports = [(port, graph.tensors[port.tensor]) for port in (graph.inputs[0], graph.outputs[0])]
     interpreter = importlib.import_module(runtime).Interpreter(model_content=data)
     interpreter.allocate_tensors()
     source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     rows = []
     for sample in x:
-        interpreter.set_tensor(source["index"], sample.reshape(source["shape"]))
+        interpreter.set_tensor(source["index"], to_stored(*ports[0], sample).reshape(source["shape"]))
         interpreter.invoke()
-        rows.append(interpreter.get_tensor(target["index"]).reshape(-1).copy())
+        rows.append(from_stored(*ports[1], interpreter.get_tensor(target["index"])).reshape(-1).copy())
     return np.array(rows)
 
 
@@ -60,7 +63,12 @@ def test_write_result_loads_and_runs_in_the_runtime(runtime: str) -> None:
         assert np.abs(ours - theirs).max() <= 8
 
 
-REAL = ["mlperf-tiny/resnet8_int8", "mlperf-tiny/kws_ref_model_int8", "tinymaix/mnist_dw_q"]
+REAL = [
+    "mlperf-tiny/resnet8_int8",
+    "mlperf-tiny/kws_ref_model_int8",
+    "tinymaix/mnist_dw_q",
+    "coral/mobilenet_v1_0.25_128_quant",
+]
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -90,7 +90,7 @@ def _input_error(graph: Graph, node: Node, error: Error8) -> Error8 | None:
     prime = float_to8(error.e.astype(F) * param.scales.astype(F))
     if prime is None:
         return None
-    e, q = prime.e.astype(np.float64), param.q.astype(np.float64)
+    e, q = prime.e.astype(np.float64), param.q.astype(np.float64) - param.zero
     n, oh, ow, co = e.shape
     h, w, c = graph.tensors[node.inputs[0]].shape
     if node.kind is Op.DENSE:

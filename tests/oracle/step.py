@@ -177,7 +177,7 @@ class Oracle:
             f = np.ldexp(F(self.lr) / F(n) * rate * s_x / scales, k + 8).reshape(column)
             v = rne(np.clip(a.astype(F) * f, F(-32767), F(32767))).astype(np.int64) * live.reshape(column)
             s_v = int((v * v).sum())
-            s_q = int(((256 * param.q.astype(np.int64)) ** 2).sum())
+            s_q = int(((256 * (param.q.astype(np.int64) - param.zero)) ** 2).sum())
             while s_v >> (2 * shift) > s_q // self.cap:
                 shift += 1
             t = 256 * param.q.astype(np.int64) + self.state.r[index] - rne_shift(v, shift)

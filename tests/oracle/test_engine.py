@@ -29,10 +29,10 @@ def samples(graph: Graph, n: int, seed: int) -> np.ndarray:
     )
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
-@given(st.integers(0, 1 << 30), st.integers(1, 20))
-def test_forward_random_model_equals_oracle(seed: int, n: int) -> None:
-    graph = read_model(random_net(seed))
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(st.integers(0, 1 << 30), st.integers(1, 20), st.booleans())
+def test_forward_random_model_equals_oracle(seed: int, n: int, unsigned: bool) -> None:
+    graph = read_model(random_net(seed, unsigned=unsigned))
     x = samples(graph, n, seed)
     np.testing.assert_array_equal(Forward(graph).run(x), run(graph, x)[graph.output].reshape(n, -1))
 
@@ -69,7 +69,7 @@ def train_both(
     return session.trained_sha256(), state.sha256()
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=160, deadline=None, derandomize=True)
 @given(
     st.integers(0, 1 << 30),
     st.sampled_from(["all", "bias+head", "head", "last:2"]),
@@ -77,11 +77,18 @@ def train_both(
     st.sampled_from([(7, 7), (8, 3), (5, 1)]),
     st.sampled_from([0.003, 0.1]),
     st.booleans(),
+    st.booleans(),
 )
 def test_train_random_model_equals_oracle(
-    seed: int, layers: str, lr: float, sizes: tuple[int, int], step_cap: float, weighted: bool
+    seed: int,
+    layers: str,
+    lr: float,
+    sizes: tuple[int, int],
+    step_cap: float,
+    weighted: bool,
+    unsigned: bool,
 ) -> None:
-    graph = read_model(random_net(seed))
+    graph = read_model(random_net(seed, unsigned=unsigned))
     layers = "all" if layers == "last:2" and len(graph.params) < 2 else layers
     x = samples(graph, 17, seed)
     y = np.random.default_rng(seed).integers(0, 5, 17)
@@ -104,6 +111,7 @@ def test_train_random_model_equals_oracle(
         ("misc/arrhythmia_mlp_int8", "all", 0.1, 8),
         ("ambiq/ecg_arrhythmia_int8", "all", 0.001, 1),
         ("ai-edge-quantizer/conv_fc_mnist_srq_a8w8", "all", 0.01, 2),
+        ("coral/mobilenet_v1_0.25_128_quant", "last:3", 0.01, 1),
     ],
 )
 def test_train_real_model_equals_oracle(name: str, layers: str, lr: float, steps: int, shared: Path) -> None:

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from opmodel import random_op_net
 from oracle.forward import run
-from tinymodel import random_net
+from tinymodel import random_net, unsigned_net
 
+from edgefl.model.quantise import from_stored, to_stored
 from edgefl.model.read import read_model
 
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="ai-edge-litert is not installed here")
 
 
-@pytest.mark.parametrize("make", [random_net, random_op_net])
+@pytest.mark.parametrize("make", [random_net, unsigned_net, random_op_net])
 @pytest.mark.parametrize("seed", range(60))
 def test_forward_random_model_equals_litert(make: Callable[[int], bytes], seed: int) -> None:
     data = make(seed)
@@ -30,9 +31,9 @@ def test_forward_random_model_equals_litert(make: Callable[[int], bytes], seed: 
     interpreter.allocate_tensors()
     source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     ours = run(graph, x)[graph.output]
+    ports = [(port, graph.tensors[port.tensor]) for port in (graph.inputs[0], graph.outputs[0])]
     for i, sample in enumerate(x):
-        interpreter.set_tensor(source["index"], sample.reshape(source["shape"]))
+        interpreter.set_tensor(source["index"], to_stored(*ports[0], sample).reshape(source["shape"]))
         interpreter.invoke()
-        np.testing.assert_array_equal(
-            ours[i].reshape(-1), interpreter.get_tensor(target["index"]).reshape(-1)
-        )
+        theirs = from_stored(*ports[1], interpreter.get_tensor(target["index"]))
+        np.testing.assert_array_equal(ours[i].reshape(-1), theirs.reshape(-1))

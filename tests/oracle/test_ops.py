@@ -4,22 +4,32 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from opmodel import random_op_net
 from oracle.forward import run
 from oracle.test_engine import samples, train_both
 
+from edgefl.errors import ModelError
 from edgefl.model.forward import Forward
+from edgefl.model.graph import Graph
 from edgefl.model.read import read_model
 from edgefl.native import lib
 from edgefl.native.engine import select_isa, supported_isas
 
 
+def graph_of(seed: int) -> Graph:
+    """A random model, unless a chain of products left the scales that LiteRT takes."""
+    try:
+        return read_model(random_op_net(seed))
+    except ModelError:
+        reject()
+
+
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.integers(0, 1 << 30), st.integers(1, 20))
 def test_forward_random_operators_equal_oracle(seed: int, n: int) -> None:
-    graph = read_model(random_op_net(seed))
+    graph = graph_of(seed)
     x = samples(graph, n, seed)
     wanted = run(graph, x)[graph.output].reshape(n, -1)
     try:
@@ -40,7 +50,7 @@ def test_forward_random_operators_equal_oracle(seed: int, n: int) -> None:
 def test_train_random_operators_equal_oracle(
     seed: int, layers: str, lr: float, sizes: tuple[int, int]
 ) -> None:
-    graph = read_model(random_op_net(seed))
+    graph = graph_of(seed)
     x, y = samples(graph, 17, seed), np.random.default_rng(seed).integers(0, 5, 17)
     ours, theirs = train_both(graph, layers, x, y, lr=lr, batch=sizes[0], micro=sizes[1])
     assert ours == theirs
