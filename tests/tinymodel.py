@@ -12,8 +12,8 @@ import flatbuffers
 import numpy as np
 import tflite
 
-_NO_OPTIONS = {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "QUANTIZE", "DEQUANTIZE", "PAD", "LOGISTIC", "SVDF"}
-_NO_OPTIONS |= {"RELU", "RELU6", "RELU_N1_TO_1", "TANH", "PRELU", "PADV2", "FLOOR"}
+_NO_OPTIONS = {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "QUANTIZE", "DEQUANTIZE", "PAD", "LOGISTIC", "FLOOR"}
+_NO_OPTIONS |= {"RELU", "RELU6", "RELU_N1_TO_1", "TANH", "PRELU", "PADV2"}
 _OPTIONS = {
     "CONV_2D": "Conv2DOptions",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
@@ -39,6 +39,8 @@ _OPTIONS = {
     "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
     "LEAKY_RELU": "LeakyReluOptions",
     "HARD_SWISH": "HardSwishOptions",
+    "SVDF": "SVDFOptions",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTMOptions",
 }
 _VERSIONS = {"RESHAPE": 1, "RELU_N1_TO_1": 1, "HARD_SWISH": 1, "PRELU": 1, "LEAKY_RELU": 2}
 _VERSIONS |= {name: 2 for name in ("PADV2", "CONCATENATION", "PACK", "UNPACK", "SPLIT", "SPLIT_V", "SLICE")}
@@ -66,6 +68,7 @@ class FlatFile:
         axis: int = 0,
         buffer: int | None = None,
         quantization: int | None = None,
+        **more: object,
     ) -> int:
         """Append a tensor; `data` makes it a constant; `buffer`, `quantization` share an earlier one's."""
         if buffer is None:
@@ -82,7 +85,7 @@ class FlatFile:
             "Type": getattr(tflite.TensorType, dtype.upper()),
             "Buffer": buffer,
             "Name": self.b.CreateString(f"t{len(self.tensors)}"),
-        }
+        } | more
         if q is not None:
             fields["Quantization"] = q
         self.tensors.append(self._table("Tensor", **fields))
@@ -108,6 +111,10 @@ class FlatFile:
             "Inputs": self.b.CreateNumpyVector(np.array(inputs, np.int32)),
             "Outputs": self.b.CreateNumpyVector(np.array(outputs, np.int32)),
         }
+        if "intermediates" in options:
+            fields["Intermediates"] = self.b.CreateNumpyVector(
+                np.array(options.pop("intermediates"), np.int32)
+            )
         if name not in _NO_OPTIONS:
             table = _OPTIONS[name]
             fields["BuiltinOptions"] = self._table(table, **options)

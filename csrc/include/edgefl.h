@@ -130,6 +130,8 @@ efl_status efl_delta_encode_i32(int32_t *q, const int32_t *x, size_t n, const ef
 #define EFL_OP_BINARY 20
 #define EFL_OP_TABLE 21
 #define EFL_OP_MOVE 22
+#define EFL_OP_LSTM 40
+#define EFL_OP_SVDF 41
 
 /* Products that one int32 sum may hold: 65536 * 255 * 128 < 2^31. */
 #define EFL_TERMS_MAX 65536
@@ -320,6 +322,27 @@ void efl_softmax_tables(double *powers, uint32_t *table, float scale, float beta
 /* y [n,c] <- rne(256 p) - 128 */
 void efl_softmax_i8_fwd(int8_t *y, const int8_t *x, int32_t n, int32_t c, const double *powers);
 
+/* Numbers of one LSTM over d.wi time steps of d.ci values, with d.co cells. Gates: input, forget, cell,
+ * output.
+ */
+typedef struct {
+    efl_fixed in[4], back[4]; /* input sums and recurrent sums of each gate to Q3.12 */
+    efl_fixed out;            /* product of output gate and tanh of the cell, 2^-30, to y */
+    int32_t cell_bits;        /* a cell is c * 2^-cell_bits, 9..15 */
+    int32_t clip;             /* cells stay within +-clip, 1..32767; 0: no such bound */
+    int32_t truncate;         /* errors go back through at most so many steps, 1..d.wi */
+} efl_lstm;
+
+/* Numbers of one SVDF over d.ci values, with d.co units of `rank` filters each. */
+typedef struct {
+    const int8_t *feature; /* [filters][d.ci] */
+    const int16_t *time;   /* [filters][memory] */
+    const int32_t *bias;   /* [d.co] */
+    int32_t filters, memory, rank;
+    int32_t memory_lo, memory_hi; /* bounds of what the memory keeps */
+    efl_fixed in, out;            /* feature sums to the memory, the sums over it to y */
+} efl_svdf;
+
 /* An error tensor: value = e * 2^k in units of the loss; live is 0 where e is all zero (k means nothing
  * then). */
 typedef struct {
@@ -364,6 +387,19 @@ typedef struct {
     int64_t saturated_w, saturated_b, clamped; /* elements, over all steps */
 } efl_param;
 
+/* LSTM. x [n,wi,ci], y [n,wi,co]; p [8]: the four input weights [co,ci] with biases, the four recurrent
+ * weights [co,co]. saved: null, or efl_lstm_saved_bytes for the backward pass; keep: whether it is given. */
+void efl_lstm_i8_fwd(int8_t *y, int16_t *saved, const int8_t *x, const efl_param *p, const efl_dims *d,
+                     const efl_lstm *m, int32_t x_zero, int32_t y_zero, void *scratch);
+size_t efl_lstm_i8_fwd_scratch_bytes(const efl_dims *d, int32_t keep);
+size_t efl_lstm_saved_bytes(const efl_dims *d);
+#define EFL_LSTM_BYTES 12 /* of these for each number of y */
+
+/* SVDF. x [n,ci], y [n,co]; memory [filters][memory] goes on from call to call and starts at 0. */
+void efl_svdf_i8_fwd(int8_t *y, int16_t *memory, const int8_t *x, const efl_dims *d, const efl_svdf *m,
+                     int32_t x_zero, int32_t y_zero, void *scratch);
+size_t efl_svdf_i8_fwd_scratch_bytes(const efl_svdf *m);
+
 typedef struct {
     float lr;
     int32_t n;    /* samples of the whole batch */
@@ -388,7 +424,7 @@ typedef struct {
 typedef struct {
     int32_t kind;
     int32_t in0, in1, out;    /* tensors; in1 is -1 except for ADD, BINARY */
-    int32_t param;            /* -1: none */
+    int32_t param;            /* -1: none; LSTM: the first of eight */
     int32_t edges, n_edges;   /* error of `out`: these adjacent edges; n_edges 0: no backward pass here */
     int32_t edge0, edge1;     /* where the errors of in0 and in1 go; -1: not wanted */
     int32_t mask_lo, mask_hi; /* bounds of the fused activation where e becomes 0; -129 and 128: none */
@@ -405,6 +441,9 @@ typedef struct {
     const efl_fixed *fixed; /* the gemmlowp rule: [n_scales] of weights; ADD [3]: a, b, result; MEAN, REQUANT
                                [1]; null: XNNPACK's rule */
     const efl_move *move;   /* MOVE; its edges stand in its parts */
+    const efl_lstm *lstm;   /* LSTM */
+    const efl_svdf *svdf;   /* SVDF */
+    int64_t state;          /* place in the arena of what LSTM saves (-1: nothing), of SVDF's memory */
 } efl_op;
 
 /* A model and the memory it runs in; all arrays belong to the caller. */

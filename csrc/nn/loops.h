@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "edgefl.h"
+#include "nn/gates.h"
 #include "nn/gemm.h"
 
 /* X(name, return type, arguments) */
@@ -46,7 +47,8 @@
     X(mul_error, void, (int32_t *dx, const int8_t *e, const int8_t *x, size_t n, int32_t zero))              \
     /* dx [n] += e where low <= high, or, if `strict`, where low < high */                                   \
     X(route_error, void,                                                                                     \
-      (int32_t *dx, const int8_t *e, const int8_t *low, const int8_t *high, size_t n, int32_t strict))
+      (int32_t *dx, const int8_t *e, const int8_t *low, const int8_t *high, size_t n, int32_t strict))       \
+    EFL_GATES(X)
 
 #define EFL_LOOP_TYPE(name, ret, args)                                                                       \
     typedef ret efl_##name##_fn args;                                                                        \

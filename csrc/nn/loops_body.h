@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "nn/loops.h"
+#include "nn/gates_body.h"
 #include "nn/round.h"
 
 void EFL_FN(widen)(int16_t *dst, const int8_t *src, size_t n, int32_t zero)

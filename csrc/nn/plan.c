@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "nn/fixed.h"
+#include "nn/recurrent.h"
 #include "nn/sgd.h"
 #include "nn/uint8.h"
 
@@ -34,7 +35,8 @@ int64_t efl_plan_scratch_bytes(const efl_plan *plan)
     for (int32_t i = 0; i < plan->n_ops; i++) {
         const efl_op *op = &plan->ops[i];
         if (efl_dims_check(&op->dims, op->kind) != EFL_OK) return 0;
-        const size_t forward = efl_layer_scratch_bytes(plan, op),
+        const size_t forward = efl_is_recurrent(op) ? efl_recurrent_scratch_bytes(plan, op)
+                                                    : efl_layer_scratch_bytes(plan, op),
                      backward = efl_backward_scratch_bytes(plan, op);
         most = forward > most ? forward : most;
         most = backward > most ? backward : most;
@@ -129,6 +131,7 @@ static efl_status op_check(const efl_plan *plan, const efl_op *op)
     }
     if (op->kind == EFL_OP_ADD && (op->add.shift < 1 || op->add.shift > 30)) return EFL_E_SCALE;
     if (op->kind == EFL_OP_AVGPOOL && op->edge0 >= 0 && !efl_avgpool_bwd_fits(&d)) return EFL_E_SHAPE;
+    if (efl_is_recurrent(op)) return efl_recurrent_check(plan, op);
     const efl_status params = param_check(plan, op);
     return params != EFL_OK ? params : efl_fixed_check(plan, op);
 }
@@ -201,6 +204,10 @@ static void run(const efl_plan *plan, const efl_op *op, const int8_t *input, int
         break;
     case EFL_OP_PAD:
         efl_pad_i8_fwd(y, x, &d, in->zero);
+        break;
+    case EFL_OP_LSTM:
+    case EFL_OP_SVDF:
+        efl_recurrent_run(plan, op, x, n);
         break;
     default: /* EFL_OP_REQUANT: op_check let nothing else pass */
         efl_requant_i8_fwd(y, x, elements, op->add.m0, in->zero, out->zero);

@@ -29,6 +29,17 @@ static inline int64_t efl_rne_shift(int64_t x, int32_t s)
     return (x + ((int64_t)1 << (s - 1)) - 1 + ((x >> s) & 1)) >> s;
 }
 
+/* x / 2^s, half away from zero, 0 <= s <= 30, |x| < 2^30. */
+static inline int32_t efl_away_shift(int32_t x, int32_t s)
+{
+    return s > 0 ? (x + (1 << (s - 1)) - (x < 0)) >> s : x;
+}
+
+static inline int32_t efl_sat16(int32_t x)
+{
+    return x < -32768 ? -32768 : x > 32767 ? 32767 : x;
+}
+
 /* The smallest c with x <= 2^c, x > 0. */
 static inline int32_t efl_ceil_log2_u32(uint32_t x)
 {

@@ -34,7 +34,8 @@ efl_status efl_dims_check(const efl_dims *d, int32_t kind)
 {
     if (!d) return EFL_E_NULL;
     const int free_shape = kind == EFL_OP_BINARY || kind == EFL_OP_MOVE,
-              known = free_shape || kind == EFL_OP_TABLE; /* checked with its own parameters */
+              known = free_shape || kind == EFL_OP_TABLE || kind == EFL_OP_LSTM ||
+                      kind == EFL_OP_SVDF; /* checked with its own parameters */
     if ((kind < EFL_OP_CONV2D || kind > EFL_OP_REQUANT) && !known) return EFL_E_OP;
     if (!sizes_fit(d) || d->sh * (int64_t)d->sw > 1024) return EFL_E_SHAPE;
     const int64_t taps = (int64_t)d->kh * d->kw, in = (int64_t)d->hi * d->wi * d->ci;
@@ -68,6 +69,13 @@ efl_status efl_dims_check(const efl_dims *d, int32_t kind)
         break;
     case EFL_OP_COPY:
         fits = in == (int64_t)d->ho * d->wo * d->co;
+        break;
+    case EFL_OP_LSTM:
+        fits = d->hi == 1 && d->ho == 1 && d->wi == d->wo && d->ci <= EFL_TERMS_MAX / 2 &&
+               d->co <= EFL_TERMS_MAX / 4 && (int64_t)d->n * d->wi * d->co <= SIZE_MAX_ELEMENTS / 8;
+        break;
+    case EFL_OP_SVDF:
+        fits = d->hi == 1 && d->wi == 1 && d->ho == 1 && d->wo == 1 && d->ci <= EFL_TERMS_MAX / 2;
         break;
     default: /* ADD, SOFTMAX, REQUANT, TABLE */
         fits = same || free_shape;

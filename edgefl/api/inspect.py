@@ -57,7 +57,7 @@ def _node(graph: Graph, node: Node, trainable: set[int]) -> dict[str, Any]:
         "stride": list(node.stride),
         "pad": list(node.pad),
         "act": node.act.name,
-        "weights": int(graph.params[node.param].q.size) if node.param >= 0 else 0,
+        "weights": sum(int(graph.params[i].q.size) for i in node.params),
         "note": _note(graph, node, trainable),
     }
 

@@ -215,14 +215,8 @@ class Builder:
             )
         if len(weights.scales) > 1 and weights.axis != axis:
             raise refuse(op, f"has weight scales along dimension {weights.axis}, edgefl takes {axis}")
-        b, bias_offset = self._bias(op, n_out, x, y)
-        self._n_weights += q.size
-        if self._n_weights > MAX_WEIGHTS:
-            raise refuse(op, f"brings the model to {self._n_weights} weights, the limit is {MAX_WEIGHTS}")
-        if terms > MAX_TERMS:
-            raise refuse(op, f"sums {terms} products for one output, the limit is {MAX_TERMS}")
-        if 255 * (128 + abs(zero)) * terms + int(np.abs(b.astype(np.int64)).max()) >= 1 << 31:
-            raise refuse(op, "has a bias so large that its int32 sums could overflow")
+        b = self._bias(op, n_out, x, y)
+        self._check_sums(op, q, b, terms, zero)
         with np.errstate(over="ignore"):
             scale = self.scale(x) * weights.scales / self.scale(y)
         if not np.all((scale > 0) & (scale < 256)):
@@ -231,6 +225,40 @@ class Builder:
             )
         if q.ndim == 4 and op.name == "DEPTHWISE_CONV_2D":
             q = q[0]
+        return self._keep(op, 1, 2, q, b, zero)
+
+    def gate(self, op: RawOp, slot: int, bias_slot: int, shape: tuple[int, int], x: int) -> int:
+        """Read the int8 weights of one gate of an LSTM, one scale, and its bias; index into Graph.params.
+
+        bias_slot: -1 for none.  x: tensor of the graph that they are multiplied with.
+        """
+        weights = self.raw_tensor(op, slot)
+        q = self.constant(op, slot, ("int8",))
+        if self._tensors[x].unsigned:
+            raise refuse(op, "takes uint8 values", "convert the model again to int8")
+        if q.shape != shape or len(weights.scales) != 1 or not _sound(weights.scales) or weights.zeros.any():
+            what = f"needs weights {list(shape)} with one scale and zero point 0 at input {slot}"
+            raise refuse(op, what, "convert it again")
+        b = self._bias(op, shape[0], x, x, bias_slot, slot)
+        self._check_sums(op, q, b, shape[1])
+        return self._keep(op, slot, bias_slot, q, b)
+
+    def _check_sums(self, op: RawOp, q: np.ndarray, b: np.ndarray, terms: int, zero: int = 0) -> None:
+        """Refuse too many weights, and sums of `terms` products and a bias that int32 might not hold."""
+        self._n_weights += q.size
+        if self._n_weights > MAX_WEIGHTS:
+            raise refuse(op, f"brings the model to {self._n_weights} weights, the limit is {MAX_WEIGHTS}")
+        if terms > MAX_TERMS:
+            raise refuse(op, f"sums {terms} products for one output, the limit is {MAX_TERMS}")
+        if 255 * (128 + abs(zero)) * terms + int(np.abs(b.astype(np.int64)).max()) >= 1 << 31:
+            raise refuse(op, "has a bias so large that its int32 sums could overflow")
+
+    def _keep(
+        self, op: RawOp, slot: int, bias_slot: int, q: np.ndarray, b: np.ndarray, zero: int = 0
+    ) -> int:
+        """Append a Param; its index."""
+        weights, has_bias = self.raw_tensor(op, slot), self._has(op, bias_slot)
+        unsigned = weights.dtype == "uint8"
         self._params.append(
             Param(
                 op_index=op.index,
@@ -238,9 +266,9 @@ class Builder:
                 b=b,
                 scales=np.array(weights.scales, np.float32),  # aligned, whatever the file does
                 weight_offset=weights.offset,
-                bias_offset=bias_offset,
-                shared=self._shared(op, 1),
-                bias_shared=bias_offset is not None and self._shared(op, 2),
+                bias_offset=self.raw_tensor(op, bias_slot).offset if has_bias else None,
+                shared=self._shared(op, slot),
+                bias_shared=has_bias and self._shared(op, bias_slot),
                 qmin=-128 if unsigned or bool((q == -128).any()) else -127,
                 zero=zero,
                 unsigned=unsigned,
@@ -261,16 +289,19 @@ class Builder:
         q.flags.writeable = False
         return q, int(zeros[0]) - 128
 
+    def _has(self, op: RawOp, slot: int) -> bool:
+        return 0 <= slot < len(op.inputs) and op.inputs[slot] >= 0
+
     def _shared(self, op: RawOp, slot: int) -> bool:
         return self._tensor_uses[self.raw_tensor(op, slot).offset] > 1 or self._op_uses[op.inputs[slot]] > 1
 
-    def _bias(self, op: RawOp, n_out: int, x: int, y: int) -> tuple[np.ndarray, int | None]:
-        if len(op.inputs) < 3 or op.inputs[2] < 0:
+    def _bias(self, op: RawOp, n_out: int, x: int, y: int, slot: int = 2, weights: int = 1) -> np.ndarray:
+        if not self._has(op, slot):
             b = np.zeros(n_out, np.int32)
             b.flags.writeable = False
-            return b, None
-        tensor = self.raw_tensor(op, 2)
-        b = np.array(self.constant(op, 2, ("int32",)).reshape(-1), np.int32)  # the file may hold it unaligned
+            return b
+        tensor = self.raw_tensor(op, slot)
+        b = np.array(self.constant(op, slot, ("int32",)).reshape(-1), np.int32)  # it may lie unaligned
         b.flags.writeable = False
         if len(b) != n_out:
             raise refuse(
@@ -279,11 +310,11 @@ class Builder:
         if len(tensor.scales):
             # LiteRT's own check (GetQuantizedConvolutionMultipler): within 2 % of the output scale.
             with np.errstate(over="ignore", invalid="ignore"):
-                off = np.abs(self.scale(x) * self.raw_tensor(op, 1).scales - tensor.scales)
+                off = np.abs(self.scale(x) * self.raw_tensor(op, weights).scales - tensor.scales)
                 close = off <= np.float32(0.02) * self.scale(y)
             if not np.all(close):
                 raise refuse(op, "has a bias scale that is not s_x*s_w", "convert the model again")
-        return b, tensor.offset
+        return b
 
     def finish(self) -> Graph:
         """Close the graph at the file's output tensors."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a Node says beyond the fields that all operators share: operands with broadcasting, tables, moves.
+"""What a Node says beyond the fields that all operators share: broadcasting, tables, moves, recurrence.
 
 In: nothing (plain data, comparable). Values from the file are kept as bytes, so that two graphs can be
 compared. Invariant: built by edgefl/model/ops_*.py only, which checks it against the tensors' shapes.
@@ -81,3 +81,28 @@ class Move:
 
     parts: tuple[Part, ...]
     fill: int | None
+
+
+@dataclass(frozen=True)
+class Lstm:
+    """A cell is c * 2^-cell_bits, c int16 within +-clip (0: no bound)."""
+
+    cell_bits: int
+    clip: int
+
+
+@dataclass(frozen=True)
+class Svdf:
+    """Constants: feature int8 [filters, values], time int16 [filters, memory], bias int32 [filters / rank].
+
+    state: bounds of what the memory keeps.  multipliers: (mult, shift) of the feature sums and the output.
+    """
+
+    feature: bytes
+    time: bytes
+    bias: bytes
+    filters: int
+    memory: int
+    rank: int
+    state: tuple[int, int]
+    multipliers: tuple[tuple[int, int], tuple[int, int]]

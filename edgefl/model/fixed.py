@@ -32,6 +32,8 @@ def fixed_multipliers(graph: Graph, node: Node) -> list[Multiplier] | None:
     """Multipliers of one operator, in the order of efl_op.fixed."""
     s_x = np.float32(graph.tensors[node.inputs[0]].scale)
     s_y = np.float32(graph.tensors[node.output].scale)
+    if node.kind is Op.LSTM:
+        return None  # its own rule is in integers already
     if node.param >= 0:
         scales = graph.params[node.param].scales
         if node.kind is Op.DENSE and scales.size == 1:  # TFLite multiplies these two in float32

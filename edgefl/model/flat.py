@@ -57,6 +57,11 @@ _OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "SUB": ("SubOptions", ("FusedActivationFunction",)),
     "MUL": ("MulOptions", ("FusedActivationFunction",)),
     "SOFTMAX": ("SoftmaxOptions", ("Beta",)),
+    "SVDF": ("SVDFOptions", ("Rank", "FusedActivationFunction")),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": (
+        "UnidirectionalSequenceLSTMOptions",
+        ("FusedActivationFunction", "CellClip", "TimeMajor", "DiagonalRecurrentTensors"),
+    ),
 }
 
 
@@ -89,6 +94,7 @@ class RawOp:
     inputs: tuple[int, ...]  # -1: an optional input that is absent
     outputs: tuple[int, ...]
     options: dict[str, Option] = field(default_factory=dict)
+    intermediates: tuple[int, ...] = ()  # tensors that carry scales only
 
 
 @dataclass(frozen=True)
@@ -269,6 +275,7 @@ def _read_op(op: tflite.Operator, index: int, codes: list[str], n_tensors: int) 
         _indices(op.InputsLength(), op.Inputs, n_tensors, f"{what} input"),
         _indices(op.OutputsLength(), op.Outputs, n_tensors, f"{what} output"),
         _read_options(op, name, what),
+        _indices(op.IntermediatesLength(), op.Intermediates, n_tensors, f"{what} intermediate"),
     )
 
 

@@ -87,6 +87,7 @@ class Forward:
 
     def _run(self, x: np.ndarray, tensors: list[int]) -> np.ndarray:
         x = check_input(self.graph, x)
+        self._engine.forget()
         last = 1 + max(i for i, node in enumerate(self.graph.nodes) if node.output in tensors)
         sizes = [self.graph.tensors[t].size for t in tensors]
         out = np.empty((len(x), sum(sizes)), np.int8)
@@ -101,11 +102,12 @@ class Forward:
 
     def input_rms(self, x: np.ndarray) -> list[float]:
         """Root mean square of (x - zero) over the input of each of graph.params, over all samples."""
+        self._engine.forget()
         return input_rms(self.graph, self._engine, self.graph.nodes, x, self._chunk)
 
 
 def input_rms(graph: Graph, engine: Engine, nodes: Sequence[Node], x: np.ndarray, chunk: int) -> list[float]:
-    """Root mean square of (x - zero) over the input of each of graph.params that `nodes` has, else 0.
+    """Root mean square of (x - zero) over the operator's input, for each of graph.params that `nodes` has.
 
     `engine` runs the nodes, on up to `chunk` samples a call.
     """
@@ -119,12 +121,14 @@ def input_rms(graph: Graph, engine: Engine, nodes: Sequence[Node], x: np.ndarray
             if node.param >= 0:
                 source = node.inputs[0]
                 values = part if source in own else engine.tensor(source, len(part))
-                total[node.param] += _sum_of_squares(values.reshape(-1), graph.tensors[source].zero)
+                squares = _sum_of_squares(values.reshape(-1), graph.tensors[source].zero)
+                for p in node.params:
+                    total[p] += squares
             engine.forward(part, i, i + 1)
     rms = [0.0] * len(total)
     for node in nodes:
-        if node.param >= 0:
-            rms[node.param] = math.sqrt(total[node.param] / (len(x) * graph.tensors[node.inputs[0]].size))
+        for p in node.params:
+            rms[p] = math.sqrt(total[p] / (len(x) * graph.tensors[node.inputs[0]].size))
     return rms
 
 
@@ -139,11 +143,8 @@ def _sum_of_squares(values: np.ndarray, zero: int) -> int:
 
 def graph_params(graph: Graph) -> list[ParamState]:
     """Every parameter as it is in the file."""
-    made: list[ParamState | None] = [None] * len(graph.params)
-    for node in graph.nodes:
-        if node.param >= 0:
-            made[node.param] = frozen_state(graph, node)
-    return [p for p in made if p is not None]
+    made = {p: frozen_state(graph, node, p) for node in graph.nodes for p in node.params}
+    return [made[p] for p in range(len(graph.params))]
 
 
 def bias_exponents(graph: Graph, segments: Sequence[Segment], x: np.ndarray) -> list[int]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from edgefl.model.detail import Binary, Move, Table
+from edgefl.model.detail import Binary, Lstm, Move, Svdf, Table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,9 +36,11 @@ class Op(IntEnum):
     BINARY = 20  # ADD, SUB, MUL, MINIMUM, MAXIMUM with broadcasting: Node.detail is a Binary
     TABLE = 21  # RELU, LOGISTIC ...: Node.detail is a Table
     MOVE = 22  # CONCATENATION, SPLIT, TRANSPOSE ...: Node.detail is a Move, one part for each input
+    LSTM = 40  # 8 params: weights of the gates i, f, g, o with their biases, recurrent ones; detail: Lstm
+    SVDF = 41  # keeps state from sample to sample; runs, does not train; detail: Svdf
 
 
-FORWARD_ONLY = frozenset({Op.SOFTMAX})  # no backward pass: what they depend on stays frozen
+FORWARD_ONLY = frozenset({Op.SOFTMAX, Op.LSTM})  # no backward pass: what they depend on stays frozen
 
 
 class Act(IntEnum):
@@ -140,9 +142,19 @@ class Node:
     mult: int = 1  # depth multiplier (depthwise)
     groups: int = 1  # grouped convolution
     param: int = -1  # index into Graph.params, -1: none
+    n_params: int = 1  # params from there on; an LSTM has 8
     beta: float = 1.0  # softmax
-    detail: Binary | Table | Move | None = None  # of the kinds that say so
+    detail: Binary | Table | Move | Lstm | Svdf | None = None  # of the kinds that say so
     index: int = -1  # index of the operator in the file
+
+    @property
+    def params(self) -> range:
+        """Indices into Graph.params."""
+        return range(self.param, self.param + self.n_params) if self.param >= 0 else range(0)
+
+    def source(self, param: int) -> int:
+        """Tensor that one of its params is multiplied with: the input; an LSTM's output for its last four."""
+        return self.output if self.kind is Op.LSTM and param >= self.param + 4 else self.inputs[0]
 
 
 @dataclass
@@ -201,5 +213,5 @@ class Graph:
             if node.kind in FORWARD_ONLY or node.output in frozen:
                 frozen.update(node.inputs)
             else:
-                found |= {node.param} - {-1}
+                found.update(node.params)
         return sorted(found)

@@ -52,41 +52,54 @@ def wanted_params(graph: Graph, layers: str, trainable: Sequence[int]) -> dict[i
     """
     if layers.startswith(EXPLICIT):
         return _listed(graph, layers, trainable)
-    n = len(trainable)
-    first_weight, first_bias = _starts(layers, n)
-    return {p: Wanted(i >= first_weight, i >= first_bias) for i, p in enumerate(trainable) if i >= first_bias}
+    operators = _by_operator(graph, trainable)
+    first_weight, first_bias = _starts(layers, len(operators))
+    return {
+        p: Wanted(i >= first_weight, i >= first_bias)
+        for i, params in enumerate(operators.values())
+        for p in params
+        if i >= first_bias
+    }
+
+
+def _by_operator(graph: Graph, trainable: Sequence[int]) -> dict[int, list[int]]:
+    """Params of each operator of the file; an LSTM has eight."""
+    found: dict[int, list[int]] = {}
+    for p in trainable:
+        found.setdefault(graph.params[p].op_index, []).append(p)
+    return found
 
 
 def explicit_layers(graph: Graph, wanted: Mapping[int, Wanted]) -> str:
     """Write a selection as "ops:..."; biases go with the weights of their operator."""
+    meant = [p for p, w in sorted(wanted.items()) if w.weights or w.bias]
     items = (
-        f"{graph.params[p].op_index}{'' if w.weights else 'b'}"
-        for p, w in sorted(wanted.items())
-        if w.weights or w.bias
+        f"{index}{'' if any(wanted[p].weights for p in params) else 'b'}"
+        for index, params in _by_operator(graph, meant).items()
     )
     return EXPLICIT + ",".join(items)
 
 
-def _starts(layers: str, n_params: int) -> tuple[int, int]:
-    """First param whose weights train, and first param whose bias trains."""
+def _starts(layers: str, n_ops: int) -> tuple[int, int]:
+    """First operator whose weights train, and first operator whose bias trains."""
     if layers == "all":
         return 0, 0
     if layers == "head":
-        return n_params - 1, n_params - 1
+        return n_ops - 1, n_ops - 1
     if layers == "bias+head":
-        return n_params - 1, 0
+        return n_ops - 1, 0
     name, _, count = layers.partition(":")
     if name != "last" or not (count.isascii() and count.isdigit()):
         raise UsageError(
             f"layers is {layers!r:.40}", hint='use "head", "bias+head", "last:K", "all" or "ops:4b,7,9"'
         )
-    if len(count) > 6 or not 1 <= int(count) <= n_params:
-        raise UsageError(f"layers is {layers!r:.40}, this model trains {n_params} operators with weights")
-    return n_params - int(count), n_params - int(count)
+    if len(count) > 6 or not 1 <= int(count) <= n_ops:
+        raise UsageError(f"layers is {layers!r:.40}, this model trains {n_ops} operators with weights")
+    return n_ops - int(count), n_ops - int(count)
 
 
 def _listed(graph: Graph, layers: str, trainable: Sequence[int]) -> dict[int, Wanted]:
-    param_of = {graph.params[p].op_index: p for p in trainable}
+    operators = _by_operator(graph, trainable)
     wanted: dict[int, Wanted] = {}
     last = -1
     for item in layers[len(EXPLICIT) :].split(","):
@@ -98,13 +111,13 @@ def _listed(graph: Graph, layers: str, trainable: Sequence[int]) -> dict[int, Wa
             raise UsageError(
                 f"layers names operator {index} after {last}; name each once, in the file's order"
             )
-        if index not in param_of:
+        if index not in operators:
             raise UsageError(
                 f"layers names operator {index}, which has no weights that lead to the loss",
-                hint=f"those of this model are {_ranges(param_of)}",
+                hint=f"those of this model are {_ranges(operators)}",
             )
         last = index
-        wanted[param_of[index]] = Wanted(not only_bias, True)
+        wanted.update(dict.fromkeys(operators[index], Wanted(not only_bias, True)))
     return wanted
 
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from edgefl.model.arena import Block
-from edgefl.model.detail import Binary, Rule
+from edgefl.model.detail import Binary, Rule, Svdf
 from edgefl.model.graph import Graph, Node, Op
-from edgefl.native.engine import OpSpec
+from edgefl.native.engine import LSTM_BYTES, OpSpec
 
 UNMASKED = (-129, 128)
 IN_PLACE = (Op.ADD, Op.REQUANT, Op.TABLE)  # element by element, so that the result may lie where an input was
@@ -65,6 +65,7 @@ class Lifetimes:
         self.edge_block: list[int] = [-1] * len(edge_tensors)
         self._place_tensors(self._last_uses(weights))
         self._place_edges(edge_tensors)
+        self.state_block = self._place_states()
 
     def _mask_step(self, i: int) -> int:
         """Step at which operator i collects its error; it hands it on one step later."""
@@ -81,9 +82,11 @@ class Lifetimes:
                 continue
             if op.mask != UNMASKED and node.output not in self._loss_edges:
                 last[node.output] = max(last[node.output], self._mask_step(i))
-            if node.param in weights or (keeps_inputs(node) and max(op.edge_in) >= 0):
-                for t in node.inputs:
-                    last[t] = max(last[t], self._mask_step(i) + 1)
+            read = {node.source(p) for p in node.params if p in weights}
+            if keeps_inputs(node) and max(op.edge_in) >= 0:
+                read.update(node.inputs)
+            for t in read:
+                last[t] = max(last[t], self._mask_step(i) + 1)
         return last
 
     def _new(self, tensor: int, born: int, dies: int) -> int:
@@ -140,6 +143,21 @@ class Lifetimes:
                     at[edge] = at[first]
                 else:
                     at[edge] = self._new(edge_tensors[edge], step + 1, step + 1)
+
+    def _place_states(self) -> dict[int, int]:
+        """Blocks of what an LSTM saves for its backward pass, and of the memory of an SVDF, by operator."""
+        made: dict[int, int] = {}
+        for i, (op, node) in enumerate(zip(self._ops, self._nodes, strict=True)):
+            if isinstance(node.detail, Svdf):
+                block = Block(len(node.detail.time), 0, 3 * len(self._ops))
+            elif node.kind is Op.LSTM and op.edges[1]:
+                size = LSTM_BYTES * self._graph.tensors[node.output].size * self._n_max
+                block = Block(size, i, self._mask_step(i) + 1)
+            else:
+                continue
+            made[i] = len(self.blocks)
+            self.blocks.append(block)
+        return made
 
     def _extend(self, edge: int, step: int) -> None:
         block = self.blocks[self.edge_block[edge]]

@@ -19,6 +19,7 @@ from edgefl.model.graph import Node, Op
 from edgefl.model.ops_binary import BINARY_BUILDERS
 from edgefl.model.ops_move import MAX_PAD, MOVE_BUILDERS, build_pad
 from edgefl.model.ops_table import TABLE_BUILDERS
+from edgefl.model.recurrent import build_lstm, build_svdf
 from edgefl.model.shape import slide
 
 MAX_WINDOW = 1 << 16  # elements that MEAN or a pool sums: 255 * 2^16 < 2^24
@@ -257,4 +258,6 @@ BUILDERS: dict[str, Callable[[Builder, RawOp], None]] = {
     **BINARY_BUILDERS,
     **TABLE_BUILDERS,
     **MOVE_BUILDERS,
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": build_lstm,
+    "SVDF": build_svdf,
 }

@@ -15,19 +15,20 @@ import numpy as np
 from edgefl.errors import ModelError
 from edgefl.model.acts import act_bounds
 from edgefl.model.arena import place_blocks
-from edgefl.model.detail import Move, Table
+from edgefl.model.detail import Move, Svdf, Table
 from edgefl.model.fixed import fixed_multipliers
 from edgefl.model.graph import Graph, Node, Op, Param
 from edgefl.model.lifetimes import Lifetimes
 from edgefl.model.plan_ops import binary_spec, linear_terms, move_spec, table_spec
+from edgefl.model.recurrent import lstm_numbers, svdf_spec
 from edgefl.native.engine import OpSpec, ParamState, PlanSpec, TensorSpec
 
-WEIGHTED = (Op.CONV2D, Op.DWCONV2D, Op.DENSE)
+WEIGHTED = (Op.CONV2D, Op.DWCONV2D, Op.DENSE, Op.LSTM)
 
 
-def frozen_state(graph: Graph, node: Node) -> ParamState:
-    """Weights and bias of a node as they are in the file, not trained, not copied."""
-    param = graph.params[node.param]
+def frozen_state(graph: Graph, node: Node, index: int) -> ParamState:
+    """One param of a node as it is in the file, not trained, not copied."""
+    param = graph.params[index]
     return ParamState(
         q=param.q.reshape(-1),
         b=param.b,
@@ -41,6 +42,8 @@ def frozen_state(graph: Graph, node: Node) -> ParamState:
 
 def requant_scales(graph: Graph, node: Node, param: Param) -> np.ndarray:
     """s_x * s_w / s_y in float32, one operation at a time; refuses 256 and more, as XNNPACK does."""
+    if node.kind is Op.LSTM:
+        return np.ones(len(param.scales), np.float32)  # it has integer multipliers
     s_x, s_y = (np.float32(graph.tensors[t].scale) for t in (node.inputs[0], node.output))
     mult: np.ndarray = (s_x * param.scales.astype(np.float32)) / s_y
     if not (mult > 0).all() or not (mult < 256).all():
@@ -51,7 +54,7 @@ def requant_scales(graph: Graph, node: Node, param: Param) -> np.ndarray:
     return np.ascontiguousarray(mult, np.float32)
 
 
-def _op_spec(graph: Graph, node: Node) -> OpSpec:
+def _op_spec(graph: Graph, node: Node, truncate: int | None) -> OpSpec:
     """Numbers of one operator, without its edges."""
     x, y = graph.tensors[node.inputs[0]], graph.tensors[node.output]
     (lo, hi), mask = act_bounds(node.act, y.scale, y.zero)
@@ -86,6 +89,10 @@ def _op_spec(graph: Graph, node: Node) -> OpSpec:
         spec.add = {"m0": m0}
     elif node.kind is Op.SOFTMAX:
         spec.softmax = (x.scale, node.beta)
+    elif node.kind is Op.LSTM:
+        spec.lstm = lstm_numbers(graph, node, truncate)
+    elif isinstance(node.detail, Svdf):
+        spec.svdf = svdf_spec(node.detail)
     if graph.requant == "gemmlowp":
         spec.fixed = fixed_multipliers(graph, node)
     return spec
@@ -94,13 +101,16 @@ def _op_spec(graph: Graph, node: Node) -> OpSpec:
 class Planner:
     """Errors and places for one graph and what of it trains.
 
-    trained: param -> whether its weights train, not only its bias.
+    trained: param -> whether its weights train, not only its bias.  truncate: steps that errors of an LSTM
+    go back, default all.
     """
 
-    def __init__(self, graph: Graph, trained: Mapping[int, bool] | None = None) -> None:
+    def __init__(
+        self, graph: Graph, trained: Mapping[int, bool] | None = None, truncate: int | None = None
+    ) -> None:
         self.graph = graph
         self.nodes = graph.nodes_to(graph.logits) if trained else graph.nodes
-        self.ops = [_op_spec(graph, node) for node in self.nodes]
+        self.ops = [_op_spec(graph, node, truncate) for node in self.nodes]
         self.edge_tensors: list[int] = []  # of each edge
         self._trained = set(trained or ())
         self._weights = {index for index in self._trained if trained and trained[index]}
@@ -116,7 +126,7 @@ class Planner:
         """Make an edge from every reader of a tensor that trained parameters lie behind."""
         wanted: set[int] = set()  # tensors whose error something needs
         for node in self.nodes:
-            if node.param in self._trained or wanted.intersection(node.inputs):
+            if self._trained.intersection(node.params) or wanted.intersection(node.inputs):
                 wanted.add(node.output)
         readers: dict[int, list[tuple[int, int]]] = {t: [] for t in wanted}
         for i, node in enumerate(self.nodes):
@@ -145,6 +155,8 @@ class Planner:
             graph, self.nodes, self.ops, self._weights, self.edge_tensors, self._loss_edges(), n_max
         )
         offsets, total = place_blocks(lives.blocks)
+        for i, block in lives.state_block.items():
+            self.ops[i].state = offsets[block]
         place = {t: offsets[block] for t, block in lives.tensor_block.items()}
         tensors = [
             TensorSpec(place.get(t, 0), tensor.size, tensor.zero, tensor.scale)

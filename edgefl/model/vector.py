@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from edgefl.errors import DataError, ModelError
-from edgefl.model.graph import Graph
+from edgefl.model.graph import Graph, Op
 from edgefl.model.layers import wanted_params
 from edgefl.model.write import write_segments
 
@@ -63,6 +63,12 @@ def select_segments(graph: Graph, layers: str) -> list[Segment]:
     ModelError
         Nothing of the selection can train.
     """
+    for node in graph.nodes_to(graph.logits):
+        if node.kind is Op.SVDF:
+            raise ModelError(
+                f"operator {node.index} (SVDF) keeps state from sample to sample",
+                hint="edgefl runs this model, but cannot train it",
+            )
     trainable = graph.trainable()
     segments: list[Segment] = []
     offset = 0

@@ -17,7 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from edgefl.native._core import ffi, lib
-from edgefl.native.operators import BinarySpec, MoveSpec, TableSpec, binary_struct, move_struct, table_struct
+from edgefl.native.operators import (
+    BinarySpec,
+    MoveSpec,
+    SvdfSpec,
+    TableSpec,
+    binary_struct,
+    move_struct,
+    svdf_struct,
+    table_struct,
+)
 from edgefl.native.status import check
 
 Int8 = npt.NDArray[np.int8]
@@ -25,6 +34,7 @@ Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 
 TERMS_MAX: int = lib.EFL_TERMS_MAX
+LSTM_BYTES: int = lib.EFL_LSTM_BYTES
 
 
 @dataclass
@@ -57,6 +67,9 @@ class OpSpec:
     binary: BinarySpec | None = None
     table: TableSpec | None = None
     move: MoveSpec | None = None
+    lstm: dict[str, Any] | None = None
+    svdf: SvdfSpec | None = None
+    state: int = -1  # place in the arena
     edges: tuple[int, int] = (0, 0)  # first edge of the output, how many
     edge_in: tuple[int, ...] = (-1, -1)  # of each input
 
@@ -154,6 +167,7 @@ class Engine:
         self._plan.scratch_bytes = self.scratch.size
         check(lib.efl_plan_check(self._plan), "model plan")
         self.pack()
+        self.forget()
 
     def pack(self) -> None:
         """Pack the weights that do not train; call it again after changing one of their arrays."""
@@ -164,6 +178,12 @@ class Engine:
         last = len(self._spec.ops) if last is None else last
         status = lib.efl_plan_forward(self._plan, self._input(x, first), len(x), first, last)
         check(status, "forward pass")
+
+    def forget(self) -> None:
+        """Start a new stream: what operators keep from call to call is zero again."""
+        for op in self._spec.ops:
+            if op.svdf is not None:
+                self.arena[op.state : op.state + len(op.svdf.time)] = 0
 
     def tensor(self, index: int, n: int) -> Int8:
         """Return a view [n, size] of a tensor in the arena; valid until the next call."""
@@ -225,7 +245,7 @@ class Engine:
                 at += spec.tensors[t].size
         return ffi.from_buffer("int8_t[]", x)
 
-    def _make(self, kind: str, values: Sequence[Any] | int) -> Any:
+    def _make(self, kind: str, values: Sequence[Any] | dict[str, Any] | int) -> Any:
         made = ffi.new(kind, values or 1)
         self._keep.append(made)
         return made
@@ -300,6 +320,9 @@ class Engine:
             "binary": binary_struct(op.binary, fixed, self._keep) if op.binary else ffi.NULL,
             "fixed": fixed,
             "move": move_struct(op.move, op.inputs, op.edge_in, self._keep) if op.move else ffi.NULL,
+            "lstm": self._make("efl_lstm *", op.lstm) if op.lstm else ffi.NULL,
+            "svdf": svdf_struct(op.svdf, self._keep) if op.svdf else ffi.NULL,
+            "state": op.state,
         }
 
     def _take_packed(self) -> Int8:

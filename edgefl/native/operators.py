@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters of single operators as the C core takes them (efl_binary, efl_table, efl_move).
+"""Parameters of single operators as the C core takes them (efl_binary, efl_table, efl_move, efl_svdf).
 
-In: plain numbers and bytes made by edgefl/model/plan_ops.py. Out: C structs with the objects that must stay
-alive as long as they are used. Refuses nothing: efl_plan_check does.
+In: plain numbers and bytes made by edgefl/model/plan_ops.py and recurrent.py. Out: C structs with the objects
+that must stay alive as long as they are used. Refuses nothing: efl_plan_check does.
 """
 
 from __future__ import annotations
@@ -112,4 +112,39 @@ def binary_struct(spec: BinarySpec, fixed: Any, keep: list[Any]) -> Any:
         },
     )
     keep += [values, made]
+    return made
+
+
+@dataclass
+class SvdfSpec:
+    """Fields of efl_svdf; constants as little-endian bytes."""
+
+    feature: bytes  # int8
+    time: bytes  # int16
+    bias: bytes  # int32
+    filters: int
+    memory: int
+    rank: int
+    state: tuple[int, int]
+    multipliers: tuple[tuple[int, int], tuple[int, int]]
+
+
+def svdf_struct(spec: SvdfSpec, keep: list[Any]) -> Any:
+    """Make an efl_svdf; `keep` gets what it points to."""
+    constants = {
+        "feature": ffi.new("int8_t[]", np.frombuffer(spec.feature, "<i1").tolist()),
+        "time": ffi.new("int16_t[]", np.frombuffer(spec.time, "<i2").tolist()),
+        "bias": ffi.new("int32_t[]", np.frombuffer(spec.bias, "<i4").tolist()),
+    }
+    numbers = {
+        "filters": spec.filters,
+        "memory": spec.memory,
+        "rank": spec.rank,
+        "memory_lo": spec.state[0],
+        "memory_hi": spec.state[1],
+        "in": spec.multipliers[0],
+        "out": spec.multipliers[1],
+    }
+    made = ffi.new("efl_svdf *", constants | numbers)
+    keep += [*constants.values(), made]
     return made

@@ -84,12 +84,12 @@ def training_state(
     list of ParamState
         One for each of graph.params; those that do not train share the graph's arrays.
     """
-    nodes = {node.param: node for node in graph.nodes if node.param >= 0}
-    states = {index: frozen_state(graph, node) for index, node in nodes.items()}
+    nodes = {index: node for node in graph.nodes for index in node.params}
+    states = {index: frozen_state(graph, node, index) for index, node in nodes.items()}
     noise = start_residuals(vector_size(segments), seed, round_) if residuals else None
     reached = near_input(graph)
     for segment in segments:
-        state, source = states[segment.param], nodes[segment.param].inputs[0]
+        state, source = states[segment.param], nodes[segment.param].source(segment.param)
         if segment.kind == "weight":
             state.q, state.train_w = state.q.copy(), True
             if noise is not None:
@@ -110,7 +110,8 @@ def training_state(
         state.dead = dead_channels(param.q, param.scales, last_axis=node.kind is Op.DWCONV2D)
         if not residuals:
             state.keys = np.zeros(64, np.uint8)
-        if micro_batch < batch_size or _pixels(graph, node) * micro_batch > TERMS_MAX:
+        steps = node.kind is Op.LSTM  # sums over its time steps
+        if steps or micro_batch < batch_size or _pixels(graph, node) * micro_batch > TERMS_MAX:
             state.acc_b = np.zeros(state.co, np.int64)
             state.acc_w = np.zeros(state.q.size, np.int64) if state.train_w else None
     return [states[i] for i in range(len(graph.params))]
@@ -126,4 +127,4 @@ def own_arrays(state: ParamState) -> list[np.ndarray]:
 def _pixels(graph: Graph, node: Node) -> int:
     """Terms that one sample adds to a weight's gradient."""
     h, w, _ = graph.tensors[node.output].shape
-    return 1 if node.kind is Op.DENSE else h * w
+    return 1 if node.kind in (Op.DENSE, Op.LSTM) else h * w

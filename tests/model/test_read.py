@@ -25,7 +25,9 @@ SUPPORTED = {
     "mlperf-tiny/resnet8_int8": 16,
     "nxp/yolo_face_detect_int8": 57,
     "tflite-micro/hello_world_int8": 3,
+    "tflite-micro/micro_speech_lstm": 4,
     "tflite-micro/micro_speech_quantized": 4,
+    "tflite-micro/trained_lstm_int8": 4,
     "tflite-micro/simple_add_model": 1,
     "tinymaix/cifar10_q": 6,
     "tinymaix/mbnet96_0.25_q": 32,
@@ -38,7 +40,6 @@ REFUSED = {
     "mlperf-tiny/kws_ref_model_fp32": r"operator 0 \(CONV_2D\) takes float32 .*hybrid",
     "mlperf-tiny/resnet8_fp32": r"operator 0 \(CONV_2D\) takes float32",
     "tflite-micro/keyword_scrambled": "int16",
-    "tflite-micro/micro_speech_lstm": r"operator 0 \(UNIDIRECTIONAL_SEQUENCE_LSTM\)",
     "tinyengine/ptq_mnist_lenet-300-100": r"operator 6 \(LOG_SOFTMAX\)",
 }
 
@@ -205,7 +206,7 @@ def test_read_one_dense_loads() -> None:
         (dict(inputs=[]), "has no input 0"),
         (dict(options=dict(FusedActivationFunction=4)), "fused activation 4"),
         (dict(options=dict(WeightsFormat=1)), "shuffled"),
-        (dict(op="SVDF"), r"operator 0 \(SVDF\) is not supported"),
+        (dict(op="FLOOR"), r"operator 0 \(FLOOR\) is not supported"),
         (dict(subgraphs=2), "2 subgraphs"),
         (dict(outputs=[3, 3]), "two outputs"),
         (dict(outputs=[0]), "computed by no operator"),

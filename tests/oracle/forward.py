@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from oracle.elementwise import binary, table
+from oracle.lstm import lstm, svdf
 from oracle.moves import move
 from oracle.numbers import F, act_bounds, rne
 
@@ -133,7 +134,11 @@ def run(graph: Graph, x: np.ndarray) -> dict[int, np.ndarray]:
     for node in graph.nodes:
         a = values[node.inputs[0]]
         shape = (n, *graph.tensors[node.output].shape)
-        if node.param >= 0:
+        if node.kind is Op.LSTM:
+            y, _ = lstm(graph, node, a)
+        elif node.kind is Op.SVDF:
+            y = svdf(graph, node, a)
+        elif node.param >= 0:
             y = _weighted(graph, node, a)
         elif node.kind is Op.ADD:
             y = _add(graph, node, a, values[node.inputs[1]])
