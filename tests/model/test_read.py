@@ -18,6 +18,7 @@ from edgefl.model.read import read_model
 SUPPORTED = {
     "ambiq/ecg_arrhythmia_int8": 111,
     "ai-edge-quantizer/conv_fc_mnist_srq_a8w8": 6,
+    "coral/keras_lstm_mnist_ptq": 6,
     "coral/mobilenet_v1_0.25_128_quant": 31,
     "coral/mobilenet_v2_1.0_224_quant": 66,
     "misc/arrhythmia_mlp_int8": 6,
@@ -36,7 +37,6 @@ SUPPORTED = {
     "tinymaix/mnist_valid_q": 6,
 }
 REFUSED = {
-    "coral/keras_lstm_mnist_ptq": r"operator 1 \(UNIDIRECTIONAL_SEQUENCE_LSTM\)",
     "mlperf-tiny/kws_ref_model_fp32": r"operator 0 \(CONV_2D\) takes float32 .*hybrid",
     "mlperf-tiny/resnet8_fp32": r"operator 0 \(CONV_2D\) takes float32",
     "tflite-micro/keyword_scrambled": "int16",

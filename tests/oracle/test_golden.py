@@ -13,10 +13,16 @@ from edgefl.model.read import read_model
 
 MODELS = {
     "ai-edge-quantizer": ["conv_fc_mnist_srq_a8w8"],
-    "coral": ["mobilenet_v1_0.25_128_quant", "mobilenet_v1_0.5_160_quant"],
+    "coral": ["keras_lstm_mnist_ptq", "mobilenet_v1_0.25_128_quant", "mobilenet_v1_0.5_160_quant"],
     "misc": ["arrhythmia_mlp_int8"],
     "mlperf-tiny": ["kws_ref_model_int8", "resnet8_int8"],
-    "tflite-micro": ["hello_world_int8", "micro_speech_quantized", "simple_add_model"],
+    "tflite-micro": [
+        "hello_world_int8",
+        "micro_speech_lstm",
+        "micro_speech_quantized",
+        "simple_add_model",
+        "trained_lstm_int8",
+    ],
     "tinymaix": ["cifar10_q", "mbnet96_0.25_q", "mnist_dw_q", "mnist_resnet_q", "mnist_valid_q"],
 }
 
