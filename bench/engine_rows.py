@@ -9,14 +9,12 @@ theirs).
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from peak import peak_macs, second_core
+from figure import Figure, isas, widest
+from machine_rows import gemm, machine, memory
 from peers import Missing, litert, litert_head_step, ort_step, peer_version, torch_step
 from race import Heat, Lane, race
 from samples import cifar, kws, model_bytes, noise
@@ -25,7 +23,7 @@ import edgefl
 from edgefl.model.forward import Forward
 from edgefl.model.graph import Graph
 from edgefl.model.read import read_model
-from edgefl.native.engine import isa_name, select_isa, supported_isas
+from edgefl.native.engine import select_isa
 from edgefl.train import Session
 from edgefl.types import Batch
 
@@ -34,45 +32,6 @@ __all__ = ["ROWS", "Figure", "Missing"]
 HERE = Path(__file__).resolve().parent
 STEPS = 32  # of one fit, so that what a fit does once is shared by many steps
 RATE = 0.0003
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One number of the table. `measured` is a ratio unless the unit says otherwise."""
-
-    row: str
-    work: str
-    measured: float | None = None
-    unit: str = "x"
-    bar: str = ""
-    goal: str = ""
-    ours_us: float | None = None
-    peer_us: float | None = None
-    peer: str = ""
-    note: str = ""
-
-    def line(self) -> str:
-        """One row of the Markdown table."""
-        number = "missing" if self.measured is None else f"{self.measured:.3g} {self.unit}"
-        ours = "" if self.ours_us is None else f"{self.ours_us:.1f} us"
-        peer = "" if self.peer_us is None else f"{self.peer_us:.1f} us, {self.peer}"
-        return f"| {self.work} | {number} | {self.bar} | {self.goal} | {ours} | {peer} | {self.note} |"
-
-
-def widest() -> int:
-    """Return the kernels that efl_init chooses."""
-    return max(supported_isas())
-
-
-def isas() -> dict[str, int]:
-    """Return the default kernels and, where they are others, the AVX2 ones."""
-    chosen = {}
-    for isa in supported_isas():
-        select_isa(isa)
-        if isa == widest() or isa_name() == "avx2":
-            chosen[isa_name()] = isa
-    select_isa(widest())
-    return dict(reversed(chosen.items()))
 
 
 def lanes(make: Callable[[], Callable[[], object]], units: int = 1) -> list[Lane]:
@@ -210,35 +169,6 @@ def head(seconds: float) -> list[Figure]:
     return step_race("head-1", heat, f"{peer} train signature", "signature", ">= 2", ">= 2.7")
 
 
-def memory(seconds: float) -> list[Figure]:
-    """Bytes of a training session, batch 1, and of a process that trains."""
-    graph = read_model(model_bytes("mlperf-tiny/resnet8_int8"))
-    made = []
-    for layers, bar, goal in (("all", "<= 500", "400"), ("head", "<= 64", "")):
-        held = Session(graph, layers=layers, lr=RATE, batch_size=1).memory
-        note = ", ".join(f"{k} {v / 1000:.1f}" for k, v in vars(held).items())
-        work, total = f"arena, ResNet8 {layers}, batch 1", sum(vars(held).values()) / 1000
-        made.append(Figure("memory", work, total, "KB", bar, goal, note=note))
-    child = [sys.executable, str(HERE / "train_rss.py")]
-    printed = subprocess.run(child, capture_output=True, text=True, check=True).stdout
-    now, peak = (int(v) / 1e6 for v in printed.split())
-    work = "process while it trains ResNet8 all, NumPy included"
-    made.append(Figure("memory", work, now, "MB RSS", "<= 48", "40", note=f"peak {peak:.1f}"))
-    return made
-
-
-def machine(seconds: float) -> list[Figure]:
-    """Measure what the machine itself can do: the second core, and the int8 peak of one."""
-    note = "two-thread figures count from 1.9 on"
-    made = [Figure("machine", "two spin loops at once", second_core(), note=note)]
-    for isa in isas():
-        try:
-            made.append(Figure("machine", f"int8 peak, {isa}, one core", peak_macs(isa) / 1e9, "GMAC/s"))
-        except Missing as missing:
-            made.append(Figure("machine", f"int8 peak, {isa}", note=str(missing)))
-    return made
-
-
 ROWS: dict[str, Callable[[float], list[Figure]]] = {
     "forward-resnet8": forward("forward-resnet8", "mlperf-tiny/resnet8_int8", lambda g: cifar(1)[0]),
     "forward-kws": forward("forward-kws", "mlperf-tiny/kws_ref_model_int8", lambda g: kws(1)[0]),
@@ -246,6 +176,7 @@ ROWS: dict[str, Callable[[float], list[Figure]]] = {
     "all-1": train_all(1),
     "all-32": train_all(32),
     "head-1": head,
+    "gemm": gemm,
     "memory": memory,
     "machine": machine,
 }
