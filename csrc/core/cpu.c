@@ -26,7 +26,9 @@ uint32_t efl_cpu_isas(void)
     if ((saved & 0x6) == 0x6 && (b & bit_AVX2)) isas |= 1u << EFL_ISA_AVX2;
     const uint32_t wide = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
     if ((saved & 0xe6) == 0xe6 && (isas & (1u << EFL_ISA_AVX2)) && (b & wide) == wide && (c & bit_AVX512VNNI))
-        isas |= 1u << EFL_ISA_AVX512VNNI;
+        isas |= 1u << EFL_ISA_AVX512VNNI | 1u << EFL_ISA_AVXVNNI_EVEX;
+    if ((isas & (1u << EFL_ISA_AVX2)) && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & bit_AVXVNNI))
+        isas |= 1u << EFL_ISA_AVXVNNI;
     return isas;
 }
 

@@ -42,7 +42,8 @@ const char *efl_status_text(efl_status status);
 #define EFL_ISA_AVX2 1
 #define EFL_ISA_AVX512VNNI 2 /* with F, BW, DQ and VL */
 #define EFL_ISA_NEON 3
-#define EFL_ISA_COUNT 4
+#define EFL_ISA_AVXVNNI 4 /* 256 bits; also where only AVX512-VNNI can run them */
+#define EFL_ISA_COUNT 5
 
 /* Choose the fastest kernels of this machine; without it the scalar ones run. */
 void efl_init(void);
