@@ -253,9 +253,7 @@ class Builder:
         if 255 * (128 + abs(zero)) * terms + int(np.abs(b.astype(np.int64)).max()) >= 1 << 31:
             raise refuse(op, "has a bias so large that its int32 sums could overflow")
 
-    def _keep(
-        self, op: RawOp, slot: int, bias_slot: int, q: np.ndarray, b: np.ndarray, zero: int = 0
-    ) -> int:
+    def _keep(self, op: RawOp, slot: int, bias_slot: int, q: np.ndarray, b: np.ndarray, zero: int = 0) -> int:
         """Append a Param; its index."""
         weights, has_bias = self.raw_tensor(op, slot), self._has(op, bias_slot)
         unsigned = weights.dtype == "uint8"

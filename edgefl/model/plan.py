@@ -21,7 +21,7 @@ from edgefl.model.graph import Graph, Node, Op, Param
 from edgefl.model.lifetimes import Lifetimes
 from edgefl.model.plan_ops import binary_spec, linear_terms, move_spec, table_spec
 from edgefl.model.recurrent import lstm_numbers, svdf_spec
-from edgefl.native.engine import OpSpec, ParamState, PlanSpec, TensorSpec
+from edgefl.native.engine import FAN_OUT_MAX, OpSpec, ParamState, PlanSpec, TensorSpec
 
 WEIGHTED = (Op.CONV2D, Op.DWCONV2D, Op.DENSE, Op.LSTM)
 
@@ -139,6 +139,11 @@ class Planner:
                 continue
             first = len(self.edge_tensors)
             count = 1 if i == head else len(readers[node.output])
+            if count > FAN_OUT_MAX:
+                raise ModelError(
+                    f"result of operator {node.index} is read {count} times, training sums {FAN_OUT_MAX}",
+                    hint="train only layers after it",
+                )
             self.ops[i].edges = (first, count)
             self.edge_tensors += [node.output] * count
             if i == head:

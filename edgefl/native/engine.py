@@ -35,6 +35,7 @@ Float32 = npt.NDArray[np.float32]
 
 TERMS_MAX: int = lib.EFL_TERMS_MAX
 LSTM_BYTES: int = lib.EFL_LSTM_BYTES
+FAN_OUT_MAX: int = lib.EFL_FAN_OUT_MAX
 
 
 @dataclass

@@ -12,6 +12,7 @@ from opmodel import NO_MASKS, OpNet
 from edgefl.errors import ModelError
 from edgefl.model.forward import Forward
 from edgefl.model.read import read_model
+from edgefl.train.fit import Session
 
 SHAPE = (1, 4, 6, 8)
 Case = tuple[str, tuple[int, ...], dict, dict, Callable[[np.ndarray], np.ndarray]]
@@ -138,6 +139,21 @@ def test_moves_equal_litert() -> None:
         interpreter.invoke()
         theirs = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
         np.testing.assert_array_equal(Forward(read_model(data)).run(x)[0], theirs.reshape(-1))
+
+
+def test_training_through_too_many_slices_is_refused() -> None:
+    net = OpNet((1, 1, 20, 3), np.random.default_rng(0), 0.05, 3)
+    net.conv(3)
+    net.moved("UNPACK", [(1, 1, 3)] * 20, Axis=2, Num=20)
+    first = net.mark()
+    others = tuple((first[0] + i, *first[1:]) for i in range(1, 20))
+    net.moved("PACK", [(1, 1, 20, 3)], others=others, Axis=2, ValuesCount=20).dense(4)
+    graph = read_model(net.build())
+    x = np.random.default_rng(0).integers(-128, 128, (2, 60)).astype(np.int8)
+    assert Forward(graph).run(x).shape == (2, 4)
+    assert Session(graph, layers="head").size == 4 * 60 + 4
+    with pytest.raises(ModelError, match="operator 0 is read 20 times, training sums 16"):
+        Session(graph, layers="all")
 
 
 @pytest.mark.parametrize(

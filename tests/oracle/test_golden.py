@@ -13,7 +13,9 @@ from edgefl.model.read import read_model
 
 MODELS = {
     "ai-edge-quantizer": ["conv_fc_mnist_srq_a8w8"],
+    "ambiq": ["ecg_arrhythmia_int8"],
     "coral": ["keras_lstm_mnist_ptq", "mobilenet_v1_0.25_128_quant", "mobilenet_v1_0.5_160_quant"],
+    "nxp": ["yolo_face_detect_int8"],
     "misc": ["arrhythmia_mlp_int8"],
     "mlperf-tiny": ["kws_ref_model_int8", "resnet8_int8"],
     "tflite-micro": [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from opmodel import random_op_net
 from oracle.forward import run
-from tinymodel import random_net, unsigned_net
+from tinymodel import Net, random_net, unsigned_net
 
 from edgefl.model.quantise import from_stored, to_stored
 from edgefl.model.read import read_model
@@ -17,7 +17,14 @@ from edgefl.model.read import read_model
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="ai-edge-litert is not installed here")
 
 
-@pytest.mark.parametrize("make", [random_net, unsigned_net, random_op_net])
+def softmax_rows(seed: int) -> bytes:
+    """Rows of 2..41 values, all scales, beta of 1 or not."""
+    rng = np.random.default_rng(seed)
+    shape = (1, *(int(n) for n in rng.integers(1, 6, 2)), int(rng.integers(2, 42)))
+    return Net(shape, rng, float(rng.uniform(0.001, 0.3))).softmax(float(rng.choice([1, 0.5, 2]))).build()
+
+
+@pytest.mark.parametrize("make", [random_net, unsigned_net, random_op_net, softmax_rows])
 @pytest.mark.parametrize("seed", range(60))
 def test_forward_random_model_equals_litert(make: Callable[[int], bytes], seed: int) -> None:
     data = make(seed)

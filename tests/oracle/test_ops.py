@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from opmodel import random_op_net
 from oracle.forward import run
 from oracle.test_engine import samples, train_both
+from tinymodel import Net
 
 from edgefl.errors import ModelError
 from edgefl.model.forward import Forward
@@ -38,6 +40,14 @@ def test_forward_random_operators_equal_oracle(seed: int, n: int) -> None:
             np.testing.assert_array_equal(Forward(graph).run(x), wanted)
     finally:
         lib.efl_init()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 2), (1, 4, 3, 7), (1, 1, 9, 130)])
+@pytest.mark.parametrize("beta", [1.0, 0.5])
+def test_softmax_over_rows_equals_oracle(shape: tuple[int, ...], beta: float) -> None:
+    graph = read_model(Net(shape, np.random.default_rng(0), 0.07).softmax(beta).build())
+    x = samples(graph, 3, 1)
+    np.testing.assert_array_equal(Forward(graph).run(x), run(graph, x)[graph.output].reshape(3, -1))
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)

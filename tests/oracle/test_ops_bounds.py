@@ -12,17 +12,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from opmodel import random_op_net
 from oracle.elementwise import binary_errors, operands, quants, table_error
 from oracle.forward import run
 from oracle.moves import move_errors, pairs
 from oracle.numbers import Error8
 from oracle.test_engine import samples
+from oracle.test_ops import graph_of
 
 from edgefl.model import tables
 from edgefl.model.detail import Rule
 from edgefl.model.graph import Graph, Node, Op
-from edgefl.model.read import read_model
 
 
 def real_gradients(graph: Graph, node: Node, e: np.ndarray, values: dict) -> list[tuple[np.ndarray, float]]:
@@ -62,7 +61,7 @@ def real_gradients(graph: Graph, node: Node, e: np.ndarray, values: dict) -> lis
 
 def check(seed: int) -> None:
     """Every operator of one random model on random errors."""
-    graph, rng = read_model(random_op_net(seed)), np.random.default_rng(seed)
+    graph, rng = graph_of(seed), np.random.default_rng(seed)
     values = run(graph, samples(graph, 3, seed))
     for node in graph.nodes:
         if node.kind not in (Op.BINARY, Op.TABLE, Op.MOVE):
