@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 class Batch:
     """Samples ready for the engine; built by edgefl/data/batch.py.
 
-    x: int8 [n, H, W, C] in the model's input quantisation.  y: int64 labels [n], or float32 targets [n, ...].
+    x: int8 [n, H, W, C] in the model's input quantisation.  y: int64 labels [n]; float32 targets [n, ...], or
+    int8 ones as the model's output stores them; None: the input is the target (autoencoder).
     """
 
     x: np.ndarray = field(repr=False)
-    y: np.ndarray = field(repr=False)
+    y: np.ndarray | None = field(repr=False)
 
 
 @dataclass(frozen=True)

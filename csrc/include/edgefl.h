@@ -351,13 +351,6 @@ typedef struct {
     int32_t k, live;
 } efl_error;
 
-/* Softmax cross-entropy on int8 logits [n,c]: out <- (p - target) * weight of the class, p_label [n] <- p of
- * the label, hits <- how many first maxima are the label. labels [n] in 0..c-1 (EFL_E_RANGE), weights [c] or
- * null. scratch: n*c floats. */
-efl_status efl_softmax_ce_i8(efl_error *out, float *p_label, int32_t *hits, const int8_t *logits,
-                             const int32_t *labels, const float *weights, const uint32_t *table, int32_t n,
-                             int32_t c, float *scratch);
-
 /* float [n] -> int8 with its own exponent. */
 void efl_error_from_f32(efl_error *out, const float *x, size_t n);
 /* int32 [n], in units of 2^k -> int8 with its own exponent. */
@@ -447,6 +440,46 @@ typedef struct {
     int64_t state;          /* place in the arena of what LSTM saves (-1: nothing), of SVDF's memory */
 } efl_op;
 
+#define EFL_LOSS_SOFTMAX_CE 1
+#define EFL_LOSS_BCE 2
+#define EFL_LOSS_MSE 3
+#define EFL_LOSS_KL 4
+#define EFL_LOSS_GRID 5
+#define EFL_BOXES_MAX 256 /* boxes of a sample */
+
+/* One tensor that the loss looks at, [h,w,c]. */
+typedef struct {
+    int32_t tensor;
+    int32_t edge; /* where its error goes; -1: only the report wants it */
+    int32_t h, w, c;
+    const uint32_t *table; /* efl_softmax_tables of its scale */
+} efl_head;
+
+/* What training drives down. One head, except for GRID. */
+typedef struct {
+    int32_t kind;    /* EFL_LOSS_* */
+    int32_t n_heads; /* 0: inference only */
+    const efl_head *heads;
+    const float *weights; /* SOFTMAX_CE, BCE: [c] factors of the loss; or null */
+    const float *anchors; /* GRID: [n_heads][n_anchors][2] width and height in 0..1 of the image */
+    int32_t n_anchors;
+} efl_loss;
+
+/* What the outputs should have been. */
+typedef struct {
+    const int32_t *labels; /* SOFTMAX_CE: [n] */
+    const float *values;   /* BCE, KL: [n,c] in 0..1; MSE: [n,h,w,c]; GRID: [n,n_boxes,5] */
+    const int8_t *stored;  /* MSE if values is null: [n,h,w,c], the value is scale * (stored - zero) */
+    float scale;
+    int32_t zero, n_boxes;
+} efl_target;
+
+/* What the model gave before the step, added up over samples. */
+typedef struct {
+    double loss;
+    int64_t hits, terms; /* hits of `terms` answers were right; terms stays 0 for MSE */
+} efl_outcome;
+
 /* A model and the memory it runs in; all arrays belong to the caller. */
 typedef struct {
     const efl_tensor *tensors;
@@ -454,15 +487,13 @@ typedef struct {
     efl_param *params;
     efl_edge *edges;
     int32_t n_tensors, n_ops, n_params, n_edges;
-    int32_t n_max;  /* samples of a call */
-    int32_t input;  /* tensor that is read where the caller has it; -1: inputs lie in the arena */
-    int32_t logits; /* tensor */
+    int32_t n_max; /* samples of a call */
+    int32_t input; /* tensor that is read where the caller has it; -1: inputs lie in the arena */
     int8_t *arena;
     int64_t arena_bytes;
     void *scratch;
     int64_t scratch_bytes;
-    const uint32_t *table; /* softmax table of the logits; null: inference only */
-    const float *weights;  /* of classes; or null */
+    efl_loss loss;
 } efl_plan;
 
 /* Scratch that forward and, if any operator has edges, backward need; 0 if the shapes are out of range. */
@@ -476,10 +507,26 @@ efl_status efl_plan_check(const efl_plan *plan);
 void efl_plan_pack(const efl_plan *plan);
 /* Run operators first..last-1 on n samples x [n][input size]. */
 efl_status efl_plan_forward(const efl_plan *plan, const int8_t *x, int32_t n, int32_t first, int32_t last);
-/* Forward up to the logits, loss, backward, and, if step->last, the update of every trained parameter.
- * labels [n]; p_label [n] <- probability of the label; hits <- samples classified right. */
-efl_status efl_plan_train(const efl_plan *plan, float *p_label, int32_t *hits, const int8_t *x,
-                          const int32_t *labels, int32_t n, const efl_step *step);
+/* Losses: error float32 [n,h,w,c] <- d loss / d y of head `head`, y int8 [n,h,w,c]; seen is added to. The
+ * formulas are in docs/training.md, "Losses". EFL_E_RANGE for a target out of range, NaN included. */
+efl_status efl_softmax_ce_i8(float *error, efl_outcome *seen, const int8_t *y, const efl_tensor *t,
+                             const efl_loss *loss, int32_t head, const efl_target *target, int32_t n);
+efl_status efl_kl_i8(float *error, efl_outcome *seen, const int8_t *y, const efl_tensor *t,
+                     const efl_loss *loss, int32_t head, const efl_target *target, int32_t n);
+efl_status efl_bce_i8(float *error, efl_outcome *seen, const int8_t *y, const efl_tensor *t,
+                      const efl_loss *loss, int32_t head, const efl_target *target, int32_t n);
+efl_status efl_mse_i8(float *error, efl_outcome *seen, const int8_t *y, const efl_tensor *t,
+                      const efl_loss *loss, int32_t head, const efl_target *target, int32_t n);
+efl_status efl_grid_i8(float *error, efl_outcome *seen, const int8_t *y, const efl_tensor *t,
+                       const efl_loss *loss, int32_t head, const efl_target *target, int32_t n);
+
+/* Forward and loss, nothing changes. */
+efl_status efl_plan_score(const efl_plan *plan, efl_outcome *seen, const int8_t *x, const efl_target *target,
+                          int32_t n);
+/* Forward, loss, backward, and, if step->last, the update of every trained parameter. target is that of the n
+ * samples; seen <- what the model gave before. */
+efl_status efl_plan_train(const efl_plan *plan, efl_outcome *seen, const int8_t *x, const efl_target *target,
+                          int32_t n, const efl_step *step);
 
 /* cdef end */
 #ifdef __cplusplus

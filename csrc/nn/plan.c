@@ -41,11 +41,8 @@ int64_t efl_plan_scratch_bytes(const efl_plan *plan)
         most = forward > most ? forward : most;
         most = backward > most ? backward : most;
     }
-    if (plan->table) {
-        const size_t loss = (size_t)plan->n_max * (size_t)plan->tensors[plan->logits].size * sizeof(float);
-        most = loss > most ? loss : most;
-    }
-    return (int64_t)most;
+    const size_t loss = efl_loss_scratch_bytes(plan);
+    return (int64_t)(loss > most ? loss : most);
 }
 
 static int inside(const efl_plan *plan, int64_t offset, int32_t size)
@@ -141,8 +138,7 @@ efl_status efl_plan_check(const efl_plan *plan)
     if (!plan || !plan->tensors || !plan->ops || !plan->arena || (plan->n_params && !plan->params) ||
         (plan->n_edges && !plan->edges))
         return EFL_E_NULL;
-    if (plan->n_max < 1 || plan->n_ops < 1 || plan->input < -1 || plan->input >= plan->n_tensors ||
-        plan->logits < 0 || plan->logits >= plan->n_tensors)
+    if (plan->n_max < 1 || plan->n_ops < 1 || plan->input < -1 || plan->input >= plan->n_tensors)
         return EFL_E_RANGE;
     for (int32_t t = 0; t < plan->n_tensors; t++)
         if (plan->tensors[t].size < 1 || plan->tensors[t].zero < -128 || plan->tensors[t].zero > 127 ||
@@ -152,6 +148,8 @@ efl_status efl_plan_check(const efl_plan *plan)
         const efl_status status = op_check(plan, &plan->ops[i]);
         if (status != EFL_OK) return status;
     }
+    const efl_status loss = efl_loss_check(plan);
+    if (loss != EFL_OK) return loss;
     const int64_t scratch = efl_plan_scratch_bytes(plan);
     return plan->scratch_bytes < scratch || (scratch && !plan->scratch) ? EFL_E_SIZE : EFL_OK;
 }

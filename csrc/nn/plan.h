@@ -35,4 +35,8 @@ void efl_binary_through(const efl_plan *plan, const efl_op *op, const efl_error 
 /* True if the int32 sums of this pool's backward pass cannot overflow. */
 int efl_avgpool_bwd_fits(const efl_dims *d);
 
+/* csrc/nn/loss.c: everything of a loss that could read or write outside its memory. */
+efl_status efl_loss_check(const efl_plan *plan);
+size_t efl_loss_scratch_bytes(const efl_plan *plan);
+
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Softmax and softmax cross-entropy without libm: the logits are int8, so exp takes 256 values a model,
- * computed once in float64 by a series (13 terms, |r| < ln 2: the rest is below 2^-52).
+ * Softmax without libm: the logits are int8, so exp takes 256 values a model, computed once in float64 by a
+ * series (13 terms, |r| < ln 2: the rest is below 2^-52). The losses use the same table.
  */
 #include <string.h>
 
@@ -53,29 +53,4 @@ void efl_softmax_i8_fwd(int8_t *y, const int8_t *x, int32_t n, int32_t c, const 
             y[j] = (int8_t)(p > 127.0 ? 127.0 : p);
         }
     }
-}
-
-efl_status efl_softmax_ce_i8(efl_error *out, float *p_label, int32_t *hits, const int8_t *logits,
-                             const int32_t *labels, const float *weights, const uint32_t *table, int32_t n,
-                             int32_t c, float *scratch)
-{
-    for (int32_t i = 0; i < n; i++)
-        if (labels[i] < 0 || labels[i] >= c) return EFL_E_RANGE;
-    *hits = 0;
-    for (int32_t i = 0; i < n; i++) {
-        const int8_t *l = logits + (size_t)i * (size_t)c;
-        float *error = scratch + (size_t)i * (size_t)c;
-        const int32_t best = first_max(l, c), label = labels[i];
-        int64_t sum = 0; /* c * 2^24 */
-        for (int32_t j = 0; j < c; j++) sum += table[l[best] - l[j]];
-        for (int32_t j = 0; j < c; j++) {
-            const float p = (float)table[l[best] - l[j]] / (float)sum;
-            error[j] = p - (j == label ? 1.0f : 0.0f);
-            if (weights) error[j] = error[j] * weights[label];
-            if (j == label) p_label[i] = p;
-        }
-        *hits += best == label;
-    }
-    efl_error_from_f32(out, scratch, (size_t)n * (size_t)c);
-    return EFL_OK;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One micro-batch of training: forward to the logits, loss, then each operator backwards: collect its error,
+ * One micro-batch of training: forward, loss, then each operator backwards: collect its error,
  * mask it, hand it on, and update its parameters, in that order (the error meets the weights from before the
  * step).
  */
@@ -218,7 +218,7 @@ static void backward(const efl_plan *plan, const efl_op *op, const int8_t *input
     layout l;
     take(&l, op, op->param >= 0 ? &plan->params[op->param] : NULL, &d, plan->scratch);
     efl_error e = collect(plan, op, elements);
-    const int masked = op->out != plan->logits && (op->mask_lo > -129 || op->mask_hi < 128);
+    const int masked = op->mask_lo > -129 || op->mask_hi < 128;
     if (e.live && (masked || has_weights(op))) {
         efl_kernels()->mask_top(l.top, e.e, masked ? efl_plan_tensor(plan, op->out) : NULL, elements / co, co,
                                 op->mask_lo, op->mask_hi);
@@ -234,22 +234,13 @@ static void backward(const efl_plan *plan, const efl_op *op, const int8_t *input
                        plan->scratch);
 }
 
-efl_status efl_plan_train(const efl_plan *plan, float *p_label, int32_t *hits, const int8_t *x,
-                          const int32_t *labels, int32_t n, const efl_step *step)
+efl_status efl_plan_train(const efl_plan *plan, efl_outcome *seen, const int8_t *x, const efl_target *target,
+                          int32_t n, const efl_step *step)
 {
-    int32_t head = plan->n_ops - 1;
-    while (head >= 0 && plan->ops[head].out != plan->logits) head--;
-    if (head < 0 || !plan->table || plan->ops[head].n_edges < 1) return EFL_E_OP;
     if (step->n < n || step->cap < 1 || !(step->lr > 0.0f)) return EFL_E_RANGE;
-    const efl_status status = efl_plan_forward(plan, x, n, 0, head + 1);
+    const efl_status status = efl_plan_score(plan, seen, x, target, n);
     if (status != EFL_OK) return status;
-    efl_error e = edge_error(plan, plan->ops[head].edges);
-    const efl_status loss =
-        efl_softmax_ce_i8(&e, p_label, hits, efl_plan_tensor(plan, plan->logits), labels, plan->weights,
-                          plan->table, n, plan->tensors[plan->logits].size, plan->scratch);
-    if (loss != EFL_OK) return loss;
-    edge_store(plan, plan->ops[head].edges, &e);
-    for (int32_t i = head; i >= 0; i--)
+    for (int32_t i = plan->n_ops - 1; i >= 0; i--)
         if (plan->ops[i].n_edges) backward(plan, &plan->ops[i], x, n, step);
     return EFL_OK;
 }

@@ -36,17 +36,22 @@ class Trainer:
     batch_size : int
         Samples of one step.
     loss : str
-        "softmax_ce": softmax cross-entropy on the values before the model's SOFTMAX.
+        What training drives down. "softmax_ce": cross-entropy of classes, on the values before the model's
+        SOFTMAX. "bce": each output on its own, yes or no. "mse": squared error in real units. "kl": the
+        probabilities of a teacher. "grid": boxes of a detector, all outputs together.
     seed, round : int
         Decide start residuals and the order of samples; every device of a federated round uses the same.
     step_cap : float
         Largest norm of a step, relative to the norm of the tensor's weights.
     class_weights : sequence of float, optional
-        Factor of the loss for each class.
+        Factor of the loss for each class ("softmax_ce") or output channel ("bce").
     micro_batch : int, optional
         Samples of one pass; fewer take less memory and give slightly other bits. Default: batch_size.
     shadow : str
         "residual": weights keep 8 more bits while training. "none": stochastic rounding, less memory.
+    anchors : sequence of (width, height), optional
+        For "grid", in 0..1 of the image, dealt out to the outputs in their order. Default: one, the whole
+        image.
 
     Raises
     ------
@@ -74,6 +79,7 @@ class Trainer:
         micro_batch: int | None = None,
         shadow: str = "residual",
         round: int = 0,
+        anchors: Sequence[Sequence[float]] | np.ndarray | None = None,
     ) -> None:
         """Check the numbers and set up the working copies of what trains."""
         if not isinstance(model, Model):
@@ -92,6 +98,7 @@ class Trainer:
             micro_batch=micro_batch,
             shadow=shadow,
             round=round,
+            anchors=anchors,
         )
 
     @property
@@ -99,10 +106,15 @@ class Trainer:
         """Coordinates of the trainable vector: trained weights and biases."""
         return self._session.size
 
+    @property
+    def metric(self) -> str:
+        """What the share of hits is called that reports give as accuracy; "" if the loss has none."""
+        return self._session.metric
+
     def fit(
         self,
         x: Samples,
-        y: np.ndarray,
+        y: np.ndarray | None = None,
         epochs: int = 1,
         *,
         max_steps: int | None = None,
@@ -114,8 +126,11 @@ class Trainer:
         ----------
         x : ndarray of shape (n, ...), or one for each input
             Float values, or the model's own input dtype, as in `Model.predict`.
-        y : ndarray of integers, shape (n,)
-            Class of each sample.
+        y : ndarray, optional
+            "softmax_ce": the class of each sample, integers (n,). "bce": 0..1 for each output (n, ...).
+            "kl": probabilities (n, classes). "mse": float values (n, ...), or int8 as the output stores them;
+            None: the input itself, for autoencoders. "grid": (n, boxes, 5), rows of class, cx, cy, w, h, the
+            last four in 0..1 of the image; class -1 where there is no box.
         epochs : int
             Passes over all samples, each in a new order.
         max_steps : int, optional
@@ -131,11 +146,11 @@ class Trainer:
         Raises
         ------
         DataError
-            Bad samples or labels.
+            Bad samples or targets.
         """
-        report = self._session.fit(
-            make_batch(self._graph, x, y), epochs=epochs, max_steps=max_steps, on_step=on_step
-        )
+        opts = self._session.options
+        batch = make_batch(self._graph, x, y, opts.loss, opts.n_anchors)
+        report = self._session.fit(batch, epochs=epochs, max_steps=max_steps, on_step=on_step)
         params = self._session.params()
         targets = [(segment.param, segment.kind) for segment, _ in params]
         self.model.replace_weights(write_segments(self._graph, targets, [value for _, value in params]))

@@ -29,8 +29,8 @@ Run: TypeAlias = Callable[[argparse.Namespace], "int | None"]
 # Command -> module with register(). Only the module of the command at hand is imported; help imports all.
 GROUPS: dict[str, str] = {
     "demo": "edgefl.demo.command",
-    "eval": "edgefl.cli.models",
-    "train": "edgefl.cli.models",
+    "eval": "edgefl.cli.score",
+    "train": "edgefl.cli.train",
     "model": "edgefl.cli.models",
     "enroll": "edgefl.cli.device",
     "run": "edgefl.cli.device",

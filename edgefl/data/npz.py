@@ -33,7 +33,7 @@ _BROKEN = (
 )
 
 
-def read_npz(data: bytes, names: Iterable[str]) -> dict[str, np.ndarray]:
+def read_npz(data: bytes, names: Iterable[str], optional: Iterable[str] = ()) -> dict[str, np.ndarray]:
     """Read named arrays of an .npz file.
 
     Parameters
@@ -41,7 +41,9 @@ def read_npz(data: bytes, names: Iterable[str]) -> dict[str, np.ndarray]:
     data : bytes
         The file.
     names : iterable of str
-        Arrays that must be there; others are not looked at.
+        Arrays that must be there.
+    optional : iterable of str
+        Arrays that are read if they are there; others are not looked at.
 
     Returns
     -------
@@ -62,7 +64,8 @@ def read_npz(data: bytes, names: Iterable[str]) -> dict[str, np.ndarray]:
         ) from error
     arrays: dict[str, np.ndarray] = {}
     left = MAX_BYTES
-    for name in names:
+    present = [name for name in optional if f"{name}.npy" in members]
+    for name in (*names, *present):
         info = members.get(f"{name}.npy")
         if info is None:
             raise DataError(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How good predicted classes are: accuracy, macro-F1, recall of each class, in percent.
+"""How good predictions are: accuracy, macro-F1, recall of each class, area under the ROC curve, in percent.
 
-In: labels and predictions, integers. Out: Scores. Refuses arrays of different length. Macro-F1 is the plain
-mean of 2TP/(2TP+FP+FN) over the classes that occur among labels or predictions; accuracy alone misleads where
-one class dominates.
+In: labels and predictions. Out: Scores, or one number. Refuses arrays of different length. Macro-F1 is the
+plain mean of 2TP/(2TP+FP+FN) over the classes that occur among labels or predictions; accuracy alone misleads
+where one class dominates.
 """
 
 from __future__ import annotations
@@ -54,3 +54,32 @@ def score_classes(labels: np.ndarray, predicted: np.ndarray) -> Scores:
         recall={int(c): 100.0 * float(right[c] / support[c]) for c in np.flatnonzero(support)},
         support={int(c): int(support[c]) for c in np.flatnonzero(support)},
     )
+
+
+def score_ranking(labels: np.ndarray, values: np.ndarray) -> float:
+    """Area under the ROC curve: how often an anomaly has the higher value of a random pair, ties half.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (n,)
+        0 for a normal sample, anything else for an anomaly.
+    values : ndarray, shape (n,)
+        The higher, the more of an anomaly.
+
+    Returns
+    -------
+    float
+        In percent; 50 is chance.
+    """
+    if labels.shape != values.shape or labels.ndim != 1:
+        raise DataError(f"{labels.shape} labels and {values.shape} values cannot be compared")
+    bad = labels != 0
+    n_bad, n_good = int(bad.sum()), int((~bad).sum())
+    if not n_bad or not n_good:
+        raise DataError(
+            "the labels are all normal or all anomalies", hint="y is 0 for normal, 1 for an anomaly"
+        )
+    _, place, many = np.unique(values, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(many) - (many - 1) / 2)[place]  # mean rank of equal values, from 1
+    won = float(rank[bad].sum()) - n_bad * (n_bad + 1) / 2
+    return 100.0 * won / (n_bad * n_good)

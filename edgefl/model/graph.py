@@ -197,19 +197,22 @@ class Graph:
             node = makers.get(node.inputs[0])
         return node.inputs[0] if node and node.kind is Op.SOFTMAX else self.output
 
-    def nodes_to(self, tensor: int) -> list[Node]:
-        """Give the nodes that `tensor` depends on, in order."""
-        needed, found = {tensor}, list[Node]()
+    def nodes_to(self, *tensors: int) -> list[Node]:
+        """Give the nodes that these tensors depend on, in order."""
+        needed, found = set(tensors), list[Node]()
         for node in reversed(self.nodes):
             if node.output in needed:
                 needed.update(node.inputs)
                 found.append(node)
         return found[::-1]
 
-    def trainable(self) -> list[int]:
-        """Params that lead to the logits, in file order; not those that a FORWARD_ONLY node depends on."""
+    def trainable(self, *heads: int) -> list[int]:
+        """Params that lead to the loss's heads (default: the logits), in file order.
+
+        Not those that a FORWARD_ONLY node depends on.
+        """
         frozen, found = set[int](), set[int]()
-        for node in reversed(self.nodes_to(self.logits)):
+        for node in reversed(self.nodes_to(*(heads or (self.logits,)))):
             if node.kind in FORWARD_ONLY or node.output in frozen:
                 frozen.update(node.inputs)
             else:

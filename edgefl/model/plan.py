@@ -8,7 +8,8 @@ place as long as any forward or backward step still reads it.  Rounding rules: d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from edgefl.model.lifetimes import Lifetimes
 from edgefl.model.plan_ops import binary_spec, linear_terms, move_spec, table_spec
 from edgefl.model.recurrent import lstm_numbers, svdf_spec
 from edgefl.native.engine import FAN_OUT_MAX, OpSpec, ParamState, PlanSpec, TensorSpec
+from edgefl.native.loss import HeadSpec, LossSpec
 
 WEIGHTED = (Op.CONV2D, Op.DWCONV2D, Op.DENSE, Op.LSTM)
 
@@ -101,15 +103,22 @@ def _op_spec(graph: Graph, node: Node, truncate: int | None) -> OpSpec:
 class Planner:
     """Errors and places for one graph and what of it trains.
 
-    trained: param -> whether its weights train, not only its bias.  truncate: steps that errors of an LSTM
-    go back, default all.
+    trained: param -> whether its weights train, not only its bias.  heads: tensors that the loss looks at;
+    default: the logits if anything trains, else none.  truncate: steps that errors of an LSTM go back,
+    default all.
     """
 
     def __init__(
-        self, graph: Graph, trained: Mapping[int, bool] | None = None, truncate: int | None = None
+        self,
+        graph: Graph,
+        trained: Mapping[int, bool] | None = None,
+        heads: Sequence[int] = (),
+        truncate: int | None = None,
     ) -> None:
         self.graph = graph
-        self.nodes = graph.nodes_to(graph.logits) if trained else graph.nodes
+        self.heads = tuple(heads) or ((graph.logits,) if trained else ())
+        self._head_edge: dict[int, int] = {}  # of the heads that trained parameters lie behind
+        self.nodes = graph.nodes_to(*self.heads) if self.heads else graph.nodes
         self.ops = [_op_spec(graph, node, truncate) for node in self.nodes]
         self.edge_tensors: list[int] = []  # of each edge
         self._trained = set(trained or ())
@@ -133,12 +142,15 @@ class Planner:
             for k, t in enumerate(node.inputs):
                 if t in wanted and node.output in wanted:
                     readers[t].append((i, k))
-        head = len(self.nodes) - 1  # makes the logits
         for i, node in enumerate(self.nodes):
             if node.output not in wanted:
                 continue
             first = len(self.edge_tensors)
-            count = 1 if i == head else len(readers[node.output])
+            count = len(readers[node.output])
+            if node.output in self.heads:  # the loss reads it too, and its error is never masked
+                self._head_edge[node.output] = first + count
+                self.ops[i].mask = (-129, 128)
+                count += 1
             if count > FAN_OUT_MAX:
                 raise ModelError(
                     f"result of operator {node.index} is read {count} times, training sums {FAN_OUT_MAX}",
@@ -146,15 +158,13 @@ class Planner:
                 )
             self.ops[i].edges = (first, count)
             self.edge_tensors += [node.output] * count
-            if i == head:
-                continue
             for edge, (reader, k) in enumerate(readers[node.output], first):
                 made = list(self.ops[reader].edge_in)
                 made[k] = edge
                 self.ops[reader].edge_in = tuple(made)
 
-    def spec(self, params: list[ParamState], n_max: int, weights: np.ndarray | None = None) -> PlanSpec:
-        """Lay everything out for calls of up to n_max samples."""
+    def spec(self, params: list[ParamState], n_max: int, loss: LossSpec | None = None) -> PlanSpec:
+        """Lay everything out for calls of up to n_max samples; `loss` gets the heads."""
         graph = self.graph
         lives = Lifetimes(
             graph, self.nodes, self.ops, self._weights, self.edge_tensors, self._loss_edges(), n_max
@@ -174,12 +184,15 @@ class Planner:
             edges=[offsets[block] for block in lives.edge_block],
             n_max=n_max,
             inputs=tuple(port.tensor for port in graph.inputs),
-            logits=graph.logits,
             arena_bytes=total,
-            loss=graph.tensors[graph.logits].scale if self.edge_tensors else None,
-            weights=weights,
+            loss=replace(loss, heads=self._head_specs()) if loss else None,
         )
 
     def _loss_edges(self) -> dict[int, int]:
-        """Tensor that the loss looks at, and the edge that it fills."""
-        return {self.graph.logits: self.ops[-1].edges[0]} if self.edge_tensors else {}
+        """Tensors that the loss looks at, and the edge that it fills; -1: nothing trains behind it."""
+        return {t: self._head_edge.get(t, -1) for t in self.heads}
+
+    def _head_specs(self) -> tuple[HeadSpec, ...]:
+        tensors = [self.graph.tensors[t] for t in self.heads]
+        edges = self._loss_edges().items()
+        return tuple(HeadSpec(t, e, x.shape, x.scale) for (t, e), x in zip(edges, tensors, strict=True))

@@ -39,7 +39,7 @@ class Segment:
         return self.offset + self.size
 
 
-def select_segments(graph: Graph, layers: str) -> list[Segment]:
+def select_segments(graph: Graph, layers: str, heads: Sequence[int] = ()) -> list[Segment]:
     """Segments of a layer selection.
 
     Parameters
@@ -49,7 +49,9 @@ def select_segments(graph: Graph, layers: str) -> list[Segment]:
     layers : str
         "head" (the last operator with weights), "bias+head" (all biases and the head's weights), "last:K"
         (the last K operators with weights), "all" or "ops:4b,7" (listed ones, b: the bias only); of those
-        that lead to the target output. Buffers used more than once stay frozen.
+        that lead to the loss. Buffers used more than once stay frozen.
+    heads : sequence of int
+        Tensors that the loss looks at; default: the logits of the target output.
 
     Returns
     -------
@@ -63,13 +65,13 @@ def select_segments(graph: Graph, layers: str) -> list[Segment]:
     ModelError
         Nothing of the selection can train.
     """
-    for node in graph.nodes_to(graph.logits):
+    for node in graph.nodes_to(*(heads or (graph.logits,))):
         if node.kind is Op.SVDF:
             raise ModelError(
                 f"operator {node.index} (SVDF) keeps state from sample to sample",
                 hint="edgefl runs this model, but cannot train it",
             )
-    trainable = graph.trainable()
+    trainable = graph.trainable(*heads)
     segments: list[Segment] = []
     offset = 0
     for i, wanted in wanted_params(graph, layers, trainable).items():

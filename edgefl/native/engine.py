@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgefl.native._core import ffi, lib
+from edgefl.native.loss import LossSpec, Outcome, Targets, loss_struct, target_struct
 from edgefl.native.operators import (
     BinarySpec,
     MoveSpec,
@@ -114,7 +115,7 @@ class StepCounts:
 
 @dataclass
 class PlanSpec:
-    """A whole plan. `edges` holds arena offsets; `loss` the logits' scale, None for inference only."""
+    """A whole plan. `edges` holds arena offsets; `loss` is None for inference only."""
 
     tensors: list[TensorSpec]
     ops: list[OpSpec]
@@ -122,10 +123,8 @@ class PlanSpec:
     edges: list[int]
     n_max: int
     inputs: tuple[int, ...]  # a sample holds their values one after another
-    logits: int
     arena_bytes: int
-    loss: float | None = None
-    weights: Float32 | None = None
+    loss: LossSpec | None = None
 
 
 def select_isa(isa: int) -> None:
@@ -191,15 +190,13 @@ class Engine:
         spec = self._spec.tensors[index]
         return self.arena[spec.offset : spec.offset + n * spec.size].reshape(n, spec.size)
 
-    def train(
-        self, x: Int8, labels: Int32, *, lr: float, batch: int, cap: int, last: bool
-    ) -> tuple[Float32, int]:
+    def train(self, x: Int8, targets: Targets, *, lr: float, batch: int, cap: int, last: bool) -> Outcome:
         """Train one micro-batch.
 
         Parameters
         ----------
-        x : int8 [n, size of all inputs].
-        labels : int32 [n].
+        x : int8 [n, input size].
+        targets : of the n samples, as the plan's loss wants them.
         lr : rate in real units.
         batch : samples of the whole batch that this micro-batch is part of.
         cap : K = round(1 / step_cap^2).
@@ -207,26 +204,26 @@ class Engine:
 
         Returns
         -------
-        (float32 [n], int)
-            Probability of each label before the step; samples classified right.
+        Outcome
+            Sums over the samples, before the step.
         """
+        if self._spec.loss is None:
+            raise ValueError("this plan is for inference only")
         n = len(x)
-        if labels.dtype != np.int32 or labels.shape != (n,) or not labels.flags.c_contiguous:
-            raise ValueError("labels must be contiguous int32 [n]")
-        p = np.empty(n, np.float32)
-        hits = ffi.new("int32_t *")
+        seen = ffi.new("efl_outcome *")
         step = ffi.new("efl_step *", {"lr": lr, "n": batch, "cap": cap, "last": int(last)})
-        status = lib.efl_plan_train(
-            self._plan,
-            ffi.from_buffer("float[]", p),
-            hits,
-            self._input(x),
-            ffi.from_buffer("int32_t[]", labels),
-            n,
-            step,
-        )
-        check(status, "training step")
-        return p, int(hits[0])
+        target = target_struct(self._spec.loss, targets, n)
+        check(lib.efl_plan_train(self._plan, seen, self._input(x), target, n, step), "training step")
+        return Outcome(seen.loss, seen.hits, seen.terms, n)
+
+    def score(self, x: Int8, targets: Targets) -> Outcome:
+        """Run the model on x, int8 [n, input size], and give its loss; nothing changes."""
+        if self._spec.loss is None:
+            raise ValueError("this plan has no loss")
+        seen = ffi.new("efl_outcome *")
+        target = target_struct(self._spec.loss, targets, len(x))
+        check(lib.efl_plan_score(self._plan, seen, self._input(x), target, len(x)), "loss")
+        return Outcome(seen.loss, seen.hits, seen.terms, len(x))
 
     def counts(self, param: int) -> StepCounts:
         """Return the counters of one parameter."""
@@ -352,11 +349,9 @@ class Engine:
         plan.edges = self._edges
         plan.n_tensors, plan.n_ops = len(spec.tensors), len(spec.ops)
         plan.n_params, plan.n_edges = len(spec.params), len(spec.edges)
-        plan.n_max, plan.logits = spec.n_max, spec.logits
+        plan.n_max = spec.n_max
         plan.input = spec.inputs[0] if len(spec.inputs) == 1 else -1
         plan.arena = self._pointer("int8_t *", self.arena)
         plan.arena_bytes = self.arena.size
         if spec.loss is not None:
-            plan.table = self._make("uint32_t[]", 256)
-            lib.efl_softmax_tables(ffi.NULL, plan.table, spec.loss, 1.0)
-        plan.weights = self._pointer("float *", spec.weights, np.float32, spec.tensors[spec.logits].size)
+            plan.loss = loss_struct(spec.loss, self._make)

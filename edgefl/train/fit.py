@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training a model on one device: the loop over epochs, batches and micro-batches, and its RawDelta.
 
-In: Graph, layers, hyper-parameters, Batch.  Out: FitReport, RawDelta, trained parameters.  Refuses bad labels
-and parameters in one line.  Invariant: the Graph is never changed (training works on copies), and the same
-inputs give the same bits on every machine.  Source: docs/training.md, section 2.
+In: Graph, layers, hyper-parameters, Batch.  Out: FitReport, RawDelta, trained parameters.  Refuses bad
+numbers and targets in one line.  Invariant: the Graph is never changed (training works on copies), and the
+same inputs give the same bits on every machine.  Source: docs/training.md.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgefl.errors import DataError, ModelError
+from edgefl.errors import DataError
 from edgefl.model.forward import Forward, check_input, exponents_of, input_rms
-from edgefl.model.graph import Graph, Op
+from edgefl.model.graph import Graph
+from edgefl.model.loss import check_target, find_loss, loss_heads, make_targets
 from edgefl.model.plan import Planner
 from edgefl.model.stream import rounding_keys, shuffled, start_residuals
 from edgefl.model.vector import MAX_EXPONENT, MIN_EXPONENT, Segment, rne_shift, select_segments, vector_size
 from edgefl.native.engine import Engine
-from edgefl.train.options import check_labels, check_options, check_whole
+from edgefl.native.loss import LossSpec, Outcome, Targets
+from edgefl.train.options import check_options, check_whole
 from edgefl.train.report import FitReport, LayerReport, layer_reports
 from edgefl.train.state import own_arrays, training_state
 from edgefl.types import Batch, RawDelta
@@ -32,7 +34,10 @@ MAX_COUNT = 10**9
 
 @dataclass(frozen=True)
 class Step:
-    """One finished step: its number from 1, the steps planned, loss and accuracy of its batch before it."""
+    """One finished step: its number from 1, the steps planned, loss and accuracy of its batch before it.
+
+    accuracy is the share that `Session.metric` names; 0 where the loss has none.
+    """
 
     number: int
     planned: int
@@ -67,13 +72,15 @@ class Session:
     batch_size, micro_batch : int
         Samples of a step, and of one pass (default: the batch; a smaller one takes less memory).
     loss : str
-        "softmax_ce".
+        "softmax_ce", "bce", "mse", "kl" or "grid" (docs/training.md, "Losses").
     seed, round : int
         Decide start residuals and shuffles.
     step_cap : float
         Largest norm of a step relative to the norm of the tensor's weights.
     class_weights : sequence of float, optional
-        Factor of the loss for each class.
+        Factor of the loss for each class (softmax_ce) or output channel (bce).
+    anchors : sequence of (width, height), optional
+        Of a grid loss, in 0..1 of the image; with several outputs as many for each.
     shadow : str
         "residual" (weights keep 8 more bits while training) or "none" (stochastic rounding).
     bias_exponents : sequence of int, optional
@@ -95,10 +102,11 @@ class Session:
         shadow: str = "residual",
         round: int = 0,
         bias_exponents: Sequence[int] | None = None,
+        anchors: Sequence[Sequence[float]] | np.ndarray | None = None,
     ) -> None:
         self.graph = graph
-        self.classes = _classes(graph)
         self.options = check_options(
+            graph,
             lr=lr,
             batch_size=batch_size,
             micro_batch=micro_batch,
@@ -107,10 +115,11 @@ class Session:
             round_=round,
             step_cap=step_cap,
             class_weights=class_weights,
+            anchors=anchors,
             shadow=shadow,
-            classes=self.classes,
         )
-        self.segments = select_segments(graph, layers)
+        heads = loss_heads(graph, loss)
+        self.segments = select_segments(graph, layers, heads)
         self.exponents = None if bias_exponents is None else _check_exponents(bias_exponents, self.segments)
         self._trained = sorted({s.param for s in self.segments})
         self._states = training_state(
@@ -122,11 +131,10 @@ class Session:
             batch_size=self.options.batch_size,
             micro_batch=self.options.micro_batch,
         )
-        planner = Planner(graph, {i: self._states[i].train_w for i in self._trained})
+        planner = Planner(graph, {i: self._states[i].train_w for i in self._trained}, heads)
         self._nodes = planner.nodes
-        self._engine = Engine(
-            planner.spec(self._states, self.options.micro_batch, self.options.class_weights)
-        )
+        spec = LossSpec(find_loss(loss).kind, self.options.class_weights, self.options.anchors)
+        self._engine = Engine(planner.spec(self._states, self.options.micro_batch, spec))
         self._steps = self._epochs = self._samples = 0
 
     @property
@@ -156,7 +164,7 @@ class Session:
         Parameters
         ----------
         batch : Batch
-            x int8 [n, ...] in the model's input quantisation, y integer labels [n].
+            x int8 [n, ...] in the model's input quantisation, y as edgefl.model.loss.check_target takes it.
         epochs : int
             Passes over the samples.
         max_steps : int, optional
@@ -170,7 +178,7 @@ class Session:
             Loss and accuracy of each epoch, and what the step cap did.
         """
         x = check_input(self.graph, batch.x)
-        y = check_labels(batch.y, len(x), self.classes)
+        targets = self._targets(batch.y, x)
         check_whole("epochs", epochs, 1, MAX_COUNT)
         if max_steps is not None:
             check_whole("max_steps", max_steps, 1, MAX_COUNT)
@@ -183,38 +191,47 @@ class Session:
         done, history = 0, list[tuple[float, float]]()
         while done < planned:
             order = shuffled(len(x), self.options.seed, self.options.round_, self._epochs)
-            loss_sum, hit_sum, seen = 0.0, 0, 0
+            epoch = Outcome()
             for at in range(0, len(x), size):
                 if done == planned:
                     break
-                pick = order[at : at + size]
-                loss, hits = self._step(x, y, pick)
-                done, seen = done + 1, seen + len(pick)
-                loss_sum, hit_sum = loss_sum + loss, hit_sum + hits
+                seen = self._step(x, targets, order[at : at + size])
+                epoch.add(seen)
+                done += 1
                 if on_step:
-                    on_step(Step(done, planned, loss / len(pick), hits / len(pick)))
+                    on_step(Step(done, planned, seen.mean, seen.share))
             self._epochs += 1
-            history.append((loss_sum / seen, hit_sum / seen))
-        return FitReport(done, len(x), history, self.layers())
+            history.append((epoch.mean, epoch.share))
+        return FitReport(done, len(x), history, self.layers(), self.metric)
 
     def _input_rms(self, x: np.ndarray) -> list[float]:
         """Measure the inputs of all operators in the session's own arena, before anything has moved."""
         return input_rms(self.graph, self._engine, self._nodes, x, self.options.micro_batch)
 
-    def _step(self, x: np.ndarray, y: np.ndarray, pick: np.ndarray) -> tuple[float, int]:
-        """Train on one batch; return the sum of losses and the number of hits before the step."""
-        opts, loss, hits = self.options, 0.0, 0
+    @property
+    def metric(self) -> str:
+        """What the share of hits is called that reports give as accuracy; "" if the loss has none."""
+        return find_loss(self.options.loss).metric
+
+    def _targets(self, y: np.ndarray | None, x: np.ndarray) -> Targets:
+        opts = self.options
+        checked = check_target(self.graph, opts.loss, y, len(x), n_anchors=opts.n_anchors)
+        return make_targets(self.graph, opts.loss, checked, x)
+
+    def _step(self, x: np.ndarray, targets: Targets, pick: np.ndarray) -> Outcome:
+        """Train on one batch; return what the model gave before the step."""
+        opts, seen = self.options, Outcome()
         if not opts.residuals:
             self._roll_keys()
         for at in range(0, len(pick), opts.micro_batch):
             part = pick[at : at + opts.micro_batch]
             last = at + opts.micro_batch >= len(pick)
-            p, n = self._engine.train(x[part], y[part], lr=opts.lr, batch=len(pick), cap=opts.cap, last=last)
-            # p is 0 where the label's logit is far below the top one: the table ends at 2^-25.
-            loss -= float(np.log(np.maximum(p, 2.0**-25), dtype=np.float64).sum())
-            hits += n
+            wanted = targets.pick(part)
+            seen.add(
+                self._engine.train(x[part], wanted, lr=opts.lr, batch=len(pick), cap=opts.cap, last=last)
+            )
         self._steps += 1
-        return loss, hits
+        return seen
 
     def _roll_keys(self) -> None:
         """Set new keys for stochastic rounding."""
@@ -281,21 +298,6 @@ class Session:
             digest.update(value.tobytes())
             digest.update(bytes(segment.size) if residual is None else residual.tobytes())
         return digest.hexdigest()
-
-
-def _classes(graph: Graph) -> int:
-    """Count the classes, if the graph can be trained with a softmax."""
-    h, w, c = graph.tensors[graph.logits].shape
-    if h * w != 1 or c < 2:
-        raise ModelError(
-            f"the model's output has {h}x{w}x{c} numbers a sample", hint="softmax_ce needs one row of classes"
-        )
-    for node in graph.nodes:
-        if node.kind is Op.SOFTMAX and node.inputs[0] == graph.logits and node.beta != 1.0:
-            raise ModelError(
-                f"operator {node.index} (SOFTMAX) has beta {node.beta:g}", hint="training needs 1"
-            )
-    return c
 
 
 def _check_exponents(exponents: Sequence[int], segments: Sequence[Segment]) -> list[int]:

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from edgefl.errors import DataError, UsageError
+from edgefl.errors import UsageError
+from edgefl.model.graph import Graph
+from edgefl.model.loss import check_anchors, check_weights, find_loss
 
 MAX_BATCH = 65536
 MAX_RATE = 1e4
-LOSSES = ("softmax_ce",)
 SHADOWS = ("residual", "none")
 
 
@@ -34,10 +35,17 @@ class Options:
     round_: int
     cap: int
     class_weights: np.ndarray | None
+    anchors: np.ndarray | None
     residuals: bool
+
+    @property
+    def n_anchors(self) -> int:
+        """Anchors of a cell."""
+        return 1 if self.anchors is None else int(self.anchors.shape[1])
 
 
 def check_options(
+    graph: Graph,
     *,
     lr: float,
     batch_size: int,
@@ -47,8 +55,8 @@ def check_options(
     round_: int,
     step_cap: float,
     class_weights: Sequence[float] | np.ndarray | None,
+    anchors: Any,
     shadow: str,
-    classes: int,
 ) -> Options:
     """Check every hyper-parameter.
 
@@ -57,12 +65,12 @@ def check_options(
     lr : rate in real units, above 0.
     batch_size : samples of a step, 1..65536.
     micro_batch : samples of one pass, 1..batch_size; None: batch_size.
-    loss : "softmax_ce".
+    loss : a name of edgefl.model.loss.LOSSES.
     seed, round_ : 0..2^64-1.
     step_cap : largest ratio of a step's norm to the weights' norm, 0.00001..1.
     class_weights : one factor for each class, 0..1e6, not all 0; None: all 1.
+    anchors : of a grid loss, see edgefl.model.loss.check_anchors.
     shadow : "residual" or "none".
-    classes : outputs of the model.
     """
     if not _is_number(lr) or not math.isfinite(lr) or not 0 < lr <= MAX_RATE:
         raise UsageError(f"lr is {lr!r}, it must be a number above 0 and at most {MAX_RATE:g}")
@@ -70,8 +78,7 @@ def check_options(
     if micro_batch is None:
         micro_batch = batch_size
     check_whole("micro_batch", micro_batch, 1, batch_size)
-    if loss not in LOSSES:
-        raise UsageError(f"loss is {loss!r:.40}", hint=f"this version trains with {', '.join(LOSSES)}")
+    find_loss(loss)
     if shadow not in SHADOWS:
         raise UsageError(f"shadow is {shadow!r:.40}", hint='use "residual" or "none"')
     check_whole("seed", seed, 0, 2**64 - 1)
@@ -86,22 +93,10 @@ def check_options(
         seed=int(seed),
         round_=int(round_),
         cap=round(1 / float(step_cap) ** 2),
-        class_weights=_check_weights(class_weights, classes),
+        class_weights=check_weights(graph, loss, class_weights),
+        anchors=check_anchors(graph, loss, anchors),
         residuals=shadow == "residual",
     )
-
-
-def check_labels(y: np.ndarray, n: int, classes: int) -> np.ndarray:
-    """Return labels as contiguous int32 [n], each in 0..classes-1."""
-    if not isinstance(y, np.ndarray) or y.dtype.kind not in "iu":
-        kind = getattr(y, "dtype", type(y).__name__)
-        raise DataError(f"y is {kind}, softmax_ce takes integer class labels")
-    if y.shape != (n,):
-        raise DataError(f"y has shape {y.shape}, {n} samples need {n} labels")
-    if n and (int(y.min()) < 0 or int(y.max()) >= classes):
-        bad = int(y.min()) if int(y.min()) < 0 else int(y.max())
-        raise DataError(f"label {bad} is out of range", hint=f"this model has classes 0..{classes - 1}")
-    return np.ascontiguousarray(y, np.int32)
 
 
 def check_whole(name: str, value: Any, least: int, most: int) -> None:
@@ -113,17 +108,3 @@ def check_whole(name: str, value: Any, least: int, most: int) -> None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-
-
-def _check_weights(weights: Sequence[float] | np.ndarray | None, classes: int) -> np.ndarray | None:
-    if weights is None:
-        return None
-    try:
-        values = np.array(weights, np.float32)
-    except (TypeError, ValueError):
-        raise UsageError("class_weights must be numbers, one for each class") from None
-    if values.shape != (classes,):
-        raise UsageError(f"{values.size} class_weights for {classes} classes: one for each is needed")
-    if not np.isfinite(values).all() or (values < 0).any() or (values > 1e6).any() or not values.any():
-        raise UsageError("class_weights must lie in 0..1000000 and not all be 0")
-    return values

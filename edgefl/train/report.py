@@ -34,12 +34,17 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class FitReport:
-    """Result of Session.fit; history holds (mean loss, accuracy) of each epoch, before each of its steps."""
+    """Result of Session.fit; history holds (mean loss, accuracy) of each epoch, before each of its steps.
+
+    metric says what the share in place of accuracy is: "accuracy", "found" (boxes whose cell said so); "" for
+    losses without hits.
+    """
 
     steps: int
     samples: int
     history: list[tuple[float, float]]
     layers: list[LayerReport]
+    metric: str = "accuracy"
 
     @property
     def warnings(self) -> list[str]:

@@ -262,6 +262,7 @@ typedef struct {
     int64_t acc_w[3][108], acc_b[3][4];
     uint8_t keys[64];
     uint32_t table[256];
+    efl_head head;
     efl_plan plan;
 } network;
 
@@ -336,6 +337,8 @@ static void network_make(network *net, int sums_wanted, int stochastic)
     for (int t = 1; t < 7; t++)
         for (int j = 0; j < count[t]; j++) net->edges[first[t] + j].offset = at, at += N * sizes[t];
     efl_softmax_tables(NULL, net->table, 0.05f, 1.0f);
+    const efl_head head = {.tensor = 6, .edge = 6, .h = 1, .w = 1, .c = CLASSES, .table = net->table};
+    net->head = head;
     const efl_plan plan = {.tensors = net->tensors,
                            .ops = net->ops,
                            .params = net->params,
@@ -346,9 +349,8 @@ static void network_make(network *net, int sums_wanted, int stochastic)
                            .n_edges = 7,
                            .n_max = N,
                            .input = 0,
-                           .logits = 6,
                            .arena_bytes = at,
-                           .table = net->table};
+                           .loss = {.kind = EFL_LOSS_SOFTMAX_CE, .n_heads = 1, .heads = &net->head}};
     net->plan = plan;
     net->plan.arena = exactly((size_t)at);
     net->plan.scratch_bytes = efl_plan_scratch_bytes(&net->plan);
@@ -367,23 +369,25 @@ static void network_train(network *net, int32_t isa, int sums_wanted, int stocha
     network_make(net, sums_wanted, stochastic);
     CHECK(efl_isa_select(isa) == EFL_OK);
     int8_t *x = bytes_in((size_t)(BATCH * H * W * 3), -128, 127);
-    int32_t *labels = exactly(BATCH * sizeof(int32_t)), hits = 0;
-    float p[N];
+    int32_t *labels = exactly(BATCH * sizeof(int32_t));
+    efl_outcome seen = {0};
     for (int i = 0; i < BATCH; i++) labels[i] = i % CLASSES;
     for (int32_t round = 0; round < 4; round++) {
         efl_step step = {0.5f, BATCH, 100, 0};
-        if (sums_wanted) CHECK(efl_plan_train(&net->plan, p, &hits, x, labels, N, &step) == EFL_OK);
+        efl_target target = {.labels = labels};
+        if (sums_wanted) CHECK(efl_plan_train(&net->plan, &seen, x, &target, N, &step) == EFL_OK);
         step.last = 1;
         const int32_t done = sums_wanted ? N : 0, left = sums_wanted ? BATCH - N : N;
-        CHECK(efl_plan_train(&net->plan, p, &hits, x + done * H * W * 3, labels + done, left, &step) ==
-              EFL_OK);
-        CHECK(hits >= 0 && hits <= left);
+        target.labels += done;
+        CHECK(efl_plan_train(&net->plan, &seen, x + done * H * W * 3, &target, left, &step) == EFL_OK);
+        CHECK(seen.hits >= 0 && seen.hits <= left && seen.terms == left && seen.loss > 0.0);
     }
     for (int i = 0; i < 3; i++) CHECK(net->params[i].steps == 4 && net->params[i].moved == 4);
     labels[0] = CLASSES;
     const efl_step step = {0.5f, BATCH, 100, 1};
-    CHECK(efl_plan_train(&net->plan, p, &hits, x, labels, 1, &step) == EFL_E_RANGE);
-    CHECK(efl_plan_train(&net->plan, p, &hits, x, labels, N + 1, &step) == EFL_E_RANGE);
+    const efl_target bad = {.labels = labels};
+    CHECK(efl_plan_train(&net->plan, &seen, x, &bad, 1, &step) == EFL_E_RANGE);
+    CHECK(efl_plan_train(&net->plan, &seen, x, &bad, N + 1, &step) == EFL_E_RANGE);
     free(x), free(labels);
 }
 
@@ -443,6 +447,13 @@ static void check_refusals(void)
     REFUSES(net.params[0].len, 107, EFL_E_SHAPE);
     REFUSES(net.params[0].r, NULL, EFL_E_NULL);
     REFUSES(net.mult[1], 256.0f, EFL_E_SCALE);
+    REFUSES(net.head.tensor, 7, EFL_E_SIZE);
+    REFUSES(net.head.edge, 7, EFL_E_SIZE);
+    REFUSES(net.head.c, CLASSES + 1, EFL_E_SIZE);
+    REFUSES(net.head.table, NULL, EFL_E_NULL);
+    REFUSES(plan->loss.kind, 9, EFL_E_RANGE);
+    REFUSES(plan->loss.n_heads, 2, EFL_E_RANGE);
+    REFUSES(plan->loss.kind, EFL_LOSS_GRID, EFL_E_NULL);
     CHECK(efl_plan_check(plan) == EFL_OK && efl_plan_check(NULL) == EFL_E_NULL);
     network_free(&net);
 }
@@ -462,8 +473,57 @@ static void check_errors(void)
     CHECK(e.live && e.k == -1 && out[0] == 75 && out[1] == -75 && out[2] == 0 && out[3] == 2);
 }
 
+/* Every loss on exact buffers: errors are finite, and bad targets are refused before anything is written. */
+static void check_losses(void)
+{
+    enum { GH = 3, GW = 4, ANCHORS = 2, DEPTH = 7, BOXES = 5, SAMPLES = 4, SIZE = GH * GW * ANCHORS * DEPTH };
+    static uint32_t table[256];
+    efl_softmax_tables(NULL, table, 0.1f, 1.0f);
+    const efl_tensor tensor = {0, SIZE, -5, 0.1f};
+    const efl_head row = {.h = 1, .w = 1, .c = SIZE, .table = table};
+    const efl_head grid[2] = {{.h = GH, .w = GW, .c = ANCHORS * DEPTH, .table = table},
+                              {.h = 1, .w = 1, .c = ANCHORS * DEPTH, .table = table}};
+    const float anchors[8] = {0.1f, 0.2f, 0.4f, 0.3f, 0.9f, 0.9f, 0.6f, 0.5f};
+    const efl_loss flat = {.n_heads = 1, .heads = &row};
+    const efl_loss cells = {.n_heads = 2, .heads = grid, .anchors = anchors, .n_anchors = ANCHORS};
+    int8_t *y = bytes_in(SAMPLES * SIZE, -128, 127), *stored = bytes_in(SAMPLES * SIZE, -128, 127);
+    float *error = exactly(SAMPLES * SIZE * sizeof(float)), *values = exactly(SAMPLES * SIZE * sizeof(float));
+    float *boxes = exactly(SAMPLES * BOXES * 5 * sizeof(float));
+    int32_t labels[SAMPLES];
+    for (int i = 0; i < SAMPLES; i++) labels[i] = pick(0, SIZE - 1);
+    for (int i = 0; i < SAMPLES * SIZE; i++) values[i] = (float)pick(0, 1000) / 1000.0f;
+    for (int i = 0; i < SAMPLES * BOXES; i++) {
+        boxes[5 * i] = (float)pick(-1, DEPTH - 6);
+        for (int j = 1; j < 5; j++) boxes[5 * i + j] = (float)pick(1, 1000) / 1000.0f;
+    }
+    const efl_target target = {.labels = labels, .values = values},
+                     same = {.stored = stored, .scale = 0.05f, .zero = 3},
+                     found = {.values = boxes, .n_boxes = BOXES};
+    efl_outcome seen = {0};
+    for (int turn = 0; turn < 6; turn++) {
+        const efl_status status =
+            turn == 0   ? efl_softmax_ce_i8(error, &seen, y, &tensor, &flat, 0, &target, SAMPLES)
+            : turn == 1 ? efl_kl_i8(error, &seen, y, &tensor, &flat, 0, &target, SAMPLES)
+            : turn == 2 ? efl_bce_i8(error, &seen, y, &tensor, &flat, 0, &target, SAMPLES)
+            : turn == 3 ? efl_mse_i8(error, &seen, y, &tensor, &flat, 0, &target, SAMPLES)
+            : turn == 4 ? efl_mse_i8(error, &seen, y, &tensor, &flat, 0, &same, SAMPLES)
+                        : efl_grid_i8(error, &seen, y, &tensor, &cells, 0, &found, SAMPLES);
+        CHECK(status == EFL_OK && seen.hits <= seen.terms);
+        for (int i = 0; i < SAMPLES * SIZE; i++) CHECK(error[i] > -200.0f && error[i] < 200.0f);
+    }
+    values[SAMPLES * SIZE - 1] = -1e10f;
+    CHECK(efl_bce_i8(error, &seen, y, &tensor, &flat, 0, &target, SAMPLES) == EFL_E_RANGE);
+    CHECK(efl_kl_i8(error, &seen, y, &tensor, &flat, 0, &target, SAMPLES) == EFL_E_RANGE);
+    CHECK(efl_mse_i8(error, &seen, y, &tensor, &flat, 0, &target, SAMPLES) == EFL_E_RANGE);
+    boxes[5 * (SAMPLES * BOXES - 1)] = 0.0f;
+    boxes[SAMPLES * BOXES * 5 - 1] = 0.0f / boxes[5 * (SAMPLES * BOXES - 1)]; /* NaN */
+    CHECK(efl_grid_i8(error, &seen, y, &tensor, &cells, 0, &found, SAMPLES) == EFL_E_RANGE);
+    free(y), free(stored), free(error), free(values), free(boxes);
+}
+
 int main(void)
 {
+    check_losses();
     for (int32_t isa = 0; isa < EFL_ISA_COUNT; isa++) {
         if (!(efl_isa_supported() >> isa & 1u)) continue;
         for (int i = 0; i < 60; i++)

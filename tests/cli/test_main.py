@@ -13,7 +13,7 @@ import pytest
 from tinymodel import Net, small_cnn
 
 from edgefl.cli import main as cli
-from edgefl.cli import models
+from edgefl.cli import score
 from edgefl.model.read import read_model
 
 
@@ -33,6 +33,11 @@ def folder(tmp_path: Path) -> Path:
     np.savez(tmp_path / "nolabels.npz", x=x)
     np.savez(tmp_path / "objects.npz", x=np.array([None] * 60, object), y=y)
     (tmp_path / "text.npz").write_text("hello")
+    (tmp_path / "auto.tflite").write_bytes(Net((1, 6), rng).dense(3, act="RELU").dense(6).build())
+    normal = rng.normal(0, 0.8, (60, 2)) @ rng.normal(0, 1, (2, 6))  # of rank 2: three numbers can hold it
+    np.savez(tmp_path / "normal.npz", x=normal)
+    np.savez(tmp_path / "anomaly.npz", x=normal + rng.normal(0, 1, (60, 6)) * (y % 2)[:, None], y=y % 2)
+    np.savez(tmp_path / "yes.npz", x=x, y=np.eye(4)[y])
     return tmp_path
 
 
@@ -84,6 +89,13 @@ def call(capsys: pytest.CaptureFixture[str], folder: Path, *args: str) -> tuple[
             64,
             "list of numbers",
         ),
+        (["train", "m.tflite", "--data", "d.npz", "--loss", "hinge", "-o", "out"], 64, "invalid choice"),
+        (["train", "m.tflite", "--data", "d.npz", "--loss", "mse", "-o", "out"], 65, "SOFTMAX"),
+        (["train", "m.tflite", "--data", "d.npz", "--loss", "kl", "-o", "out"], 65, "float probabilities"),
+        (["train", "m.tflite", "--data", "d.npz", "--anchors", "0.1,0.2", "-o", "out"], 64, "grid loss"),
+        (["train", "m.tflite", "--data", "d.npz", "--anchors", "0.1", "-o", "out"], 64, "no height"),
+        (["train", "auto.tflite", "--data", "normal.npz", "-o", "out"], 65, "no array 'y'"),
+        (["train", "auto.tflite", "--data", "anomaly.npz", "--loss", "mse", "-o", "out"], 65, "float values"),
         (["train", "m.tflite", "--data", "d.npz", "-o", "/no/such/folder/o.tflite"], 66, "folder"),
         (["train", "odd.tflite", "--data", "d.npz", "-o", "out"], 65, "FLOOR"),
         (["model", "inspect", "broken.tflite"], 65, "damaged"),
@@ -111,6 +123,40 @@ def test_eval_json_has_scores_in_percent(capsys: pytest.CaptureFixture[str], fol
 def test_eval_prints_a_table(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     code, out, err = call(capsys, folder, "eval", "m.tflite", "--data", "d.npz")
     assert code == 0 and err == "" and "macro-F1" in out and len(out.splitlines()) == 8
+
+
+def test_autoencoder_trains_on_its_input_and_eval_gives_the_auc(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    args = ("auto.tflite", "--data", "anomaly.npz", "--loss", "mse")
+    before = json.loads(call(capsys, folder, "eval", *args, "--json")[1])
+    more = ("--layers", "all", "--step-cap", "0.1", "--epochs", "40", "--lr", "0.1")
+    train = ("train", "auto.tflite", "--data", "normal.npz", "--loss", "mse", *more)
+    code, out, _ = call(capsys, folder, *train, "-o", "out.tflite", "--json")
+    told = json.loads(out)
+    assert code == 0 and told["loss_name"] == "mse" and set(told["epochs"][0]) == {"loss"}
+    assert told["epochs"][-1]["loss"] < 0.7 * told["epochs"][0]["loss"]
+    after = json.loads(call(capsys, folder, "eval", "out.tflite", *args[1:], "--json")[1])
+    assert after["samples"] == 60 and after["loss"] < before["loss"] and 50 < after["auc"] <= 100
+    code, out, _ = call(capsys, folder, "eval", "out.tflite", *args[1:])
+    assert code == 0 and [line.split()[0] for line in out.splitlines()] == ["samples", "loss", "auc"]
+    code, out, _ = call(capsys, folder, *train, "--max-steps", "2")
+    assert code == 0 and "accuracy" not in out
+
+
+def test_kl_trains_to_soft_targets(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    args = ("m.tflite", "--data", "yes.npz", "--loss", "kl", "--json")
+    code, out, _ = call(capsys, folder, "train", *args)
+    assert code == 0 and set(json.loads(out)["epochs"][0]) == {"loss", "accuracy"}
+    code, out, _ = call(capsys, folder, "eval", *args)
+    assert code == 0 and set(json.loads(out)) == {"model", "loss_name", "samples", "loss", "accuracy"}
+
+
+def test_loss_names_are_those_of_the_engine() -> None:
+    from edgefl.cli.samples import LOSSES
+    from edgefl.model import loss
+
+    assert tuple(loss.LOSSES) == LOSSES
 
 
 def test_train_writes_a_model_of_the_same_length(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
@@ -208,7 +254,7 @@ def test_unexpected_errors_give_one_line(
     def fail(args: object) -> None:
         raise error
 
-    monkeypatch.setattr(models, "run_eval", fail)
+    monkeypatch.setattr(score, "run_eval", fail)
     got, _, err = call(capsys, folder, "eval", "m.tflite", "--data", "d.npz")
     assert got == code and len(err.strip().splitlines()) == 1 and "Traceback" not in err
 

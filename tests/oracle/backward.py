@@ -29,7 +29,7 @@ def fan_in(parts: list[Error8 | None]) -> Error8 | None:
 
 def _mask(graph: Graph, node: Node, error: Error8, y: np.ndarray) -> Error8:
     """Zero where the saved output sits at a bound of the fused activation."""
-    if node.act is Act.NONE or node.output == graph.logits:
+    if node.act is Act.NONE:
         return error
     t = graph.tensors[node.output]
     e = error.e
@@ -152,17 +152,17 @@ def _maximum(graph: Graph, node: Node, error: Error8, x: np.ndarray) -> Error8 |
 
 
 def gradients(
-    graph: Graph, values: dict[int, np.ndarray], logit_error: np.ndarray
+    graph: Graph, values: dict[int, np.ndarray], head_errors: dict[int, np.ndarray]
 ) -> dict[int, tuple[np.ndarray, np.ndarray, int]]:
     """(A, B, k) of each param of the graph; params that no error reaches are absent."""
-    shape = (len(logit_error), *graph.tensors[graph.logits].shape)
-    errors: dict[int, list[Error8 | None]] = {graph.logits: [float_to8(logit_error.reshape(shape))]}
+    errors: dict[int, list[Error8 | None]] = {t: [float_to8(e)] for t, e in head_errors.items()}
     found: dict[int, tuple[np.ndarray, np.ndarray, int]] = {}
     for node in reversed(graph.nodes):
         total = fan_in(errors.pop(node.output, []))
         if total is None:
             continue
-        error = _mask(graph, node, total, values[node.output].astype(np.int64))
+        masked = node.output not in head_errors
+        error = _mask(graph, node, total, values[node.output].astype(np.int64)) if masked else total
         if node.kind in (Op.BINARY, Op.MOVE):
             several = (
                 binary_errors(graph, node, error, values)

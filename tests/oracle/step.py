@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from oracle.backward import gradients, rne_shift
 from oracle.forward import F, rne, run
+from oracle.losses import Head, errors
 from oracle.stream import shuffle, start_residual
 
 from edgefl.model.graph import Graph, Op
+from edgefl.model.loss import loss_heads
 from edgefl.model.vector import Segment, select_segments, vector_size
 
 
@@ -40,33 +42,6 @@ class State:
             else:
                 h.update(p.b.astype("<i4").tobytes() + self.rb[s.param].astype(np.int8).tobytes())
         return h.hexdigest()
-
-
-def exp_table(scale: float) -> list[int]:
-    """exp(-d*scale) in 2^-24, d = 0..255, without libm."""
-    table = []
-    for d in range(256):
-        t = float(d) * float(F(scale))
-        n = int(t * 1.4426950408889634)
-        r = t - n * 0.6931471805599453
-        p = 1.0
-        for i in range(13, 0, -1):
-            p = 1.0 - r * p / i
-        table.append(0 if n > 24 else int(np.rint(p * 2.0 ** (24 - n))))
-    return table
-
-
-def softmax_error(
-    logits: np.ndarray, labels: np.ndarray, table: list[int], weights: np.ndarray | None
-) -> np.ndarray:
-    """(p - target) * class weight, float32 [n,C], from int8 logits."""
-    x = logits.reshape(len(labels), -1).astype(np.int64)
-    q = np.array(table, np.uint64)[x.max(axis=1, keepdims=True) - x]
-    p = q.astype(F) / q.sum(axis=1, keepdims=True).astype(F)
-    target = np.zeros_like(p)
-    target[np.arange(len(labels)), labels] = 1
-    error = p - target
-    return error if weights is None else error * weights.astype(F)[labels][:, None]
 
 
 def input_params(graph: Graph) -> set[int]:
@@ -123,17 +98,20 @@ class Oracle:
         step_cap: float = 0.003,
         class_weights: np.ndarray | None = None,
         residuals: bool = True,
+        loss: str = "softmax_ce",
+        anchors: np.ndarray | None = None,
     ) -> None:
         graph = copy.copy(graph)
         graph.params = [copy.copy(p) for p in graph.params]
         for p in graph.params:
             p.q, p.b = p.q.copy(), p.b.copy()
         self.start = copy.deepcopy(graph.params)
-        self.state = State(graph, select_segments(graph, layers))
+        self.state = State(graph, select_segments(graph, layers, loss_heads(graph, loss)))
         self.lr, self.seed, self.round = lr, seed, round_
         self.cap = round(1 / step_cap**2)
         self.weights = class_weights
-        self.table = exp_table(graph.tensors[graph.logits].scale)
+        self.loss, self.anchors = loss, anchors
+        self.heads = loss_heads(graph, loss)
         self.near_input = input_params(graph)
         self.nodes = {n.param: n for n in graph.nodes if n.param >= 0}
         self.live = {
@@ -157,11 +135,16 @@ class Oracle:
         size = micro_batch or n
         for i in range(0, n, size):
             values = run(graph, x[i : i + size])
-            error = softmax_error(values[graph.logits], y[i : i + size], self.table, self.weights)
-            for param, grad in gradients(graph, values, error).items():
+            heads = [self._head(values, t) for t in self.heads]
+            found = errors(self.loss, heads, y[i : i + size], self.weights, self.anchors)
+            for param, grad in gradients(graph, values, dict(zip(self.heads, found, strict=True))).items():
                 sums[param] = merge(sums.get(param), grad)
         for param, (a, b, k) in sums.items():
             self._update(param, a, b, k, n)
+
+    def _head(self, values: dict[int, np.ndarray], index: int) -> Head:
+        tensor = self.state.graph.tensors[index]
+        return Head(values[index].reshape(-1, *tensor.shape), tensor.scale, tensor.zero)
 
     def _update(self, index: int, a: np.ndarray, b: np.ndarray, k: int, n: int) -> None:
         param, node = self.state.graph.params[index], self.nodes[index]

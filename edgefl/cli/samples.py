@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments and files that commands on a model and samples share.
+
+In: paths. Out: arrays. Refuses files that are not sound .npz, in one line. Invariant: numpy is imported only
+when a command runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MAX_DATA_BYTES = 1 << 30
+LOSSES = ("softmax_ce", "bce", "mse", "kl", "grid")  # of edgefl.model.loss, which imports numpy
+
+
+def add_model_and_data(parser: argparse.ArgumentParser) -> None:
+    """MODEL, --data, --loss, --anchors, --target, --json."""
+    parser.add_argument("model", metavar="MODEL", help="int8 .tflite file")
+    text = "samples: arrays x [n, ...] and y, which the loss says (mse without y: x is its own target)"
+    parser.add_argument("--data", required=True, metavar="F.npz", help=text)
+    text = "what counts: classes, yes or no for each output, values, a teacher's probabilities, boxes"
+    parser.add_argument("--loss", choices=LOSSES, default="softmax_ce", help=f"{text} (softmax_ce)")
+    text = "grid: width and height of each anchor in 0..1 of the image, output after output (one: 1,1)"
+    parser.add_argument("--anchors", type=pairs, metavar="W,H,..", help=text)
+    add_target(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """--target."""
+    text = "name or position of the output that counts, if the model has several (0)"
+    parser.add_argument("--target", type=_position, default=0, metavar="OUTPUT", help=text)
+
+
+def numbers(text: str) -> list[float]:
+    """Numbers with commas between them."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r:.40} is not a list of numbers like 1,4,2") from None
+
+
+def pairs(text: str) -> list[list[float]]:
+    """Pairs of numbers, all with commas between them."""
+    flat = numbers(text)
+    if len(flat) % 2:
+        raise argparse.ArgumentTypeError(f"{text!r:.40} has no height for its last width")
+    return [flat[i : i + 2] for i in range(0, len(flat), 2)]
+
+
+def _position(text: str) -> int | str:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else text
+
+
+def read_samples(path: str, loss: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Arrays x and y of an .npz file; y may be missing for "mse"."""
+    from edgefl.api.files import read_file
+    from edgefl.data.npz import read_npz
+
+    data = read_file(path, "data file", MAX_DATA_BYTES)
+    if loss == "mse":
+        arrays = read_npz(data, ("x",), optional=("y",))
+    else:
+        arrays = read_npz(data, ("x", "y"))
+    return arrays["x"], arrays.get("y")
