@@ -1,7 +1,7 @@
 # Names for the commands that .ci/run, developers and users share. No logic lives here.
 PY ?= python3
 
-.PHONY: dev test lint format san ct cross bench demo wheel
+.PHONY: dev test lint format san ct cross bits engine bench demo wheel
 
 dev:        ## editable install with everything
 	$(PY) -m pip install -e '.[dev]'
@@ -28,6 +28,12 @@ ct:         ## constant time of the secret-handling kernels, under valgrind
 
 cross:      ## the C core for aarch64 and armv7
 	sh boards/cross.sh
+
+bits:       ## the same training on every instruction set, here and on emulated ARM
+	$(PY) boards/same_bits.py
+
+engine:     ## the int8 engine against other runtimes
+	$(PY) bench/engine.py
 
 bench:      ## footprint of supervisor and worker
 	$(PY) bench/footprint.py

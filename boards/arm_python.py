@@ -2,8 +2,8 @@
 """A real ARM Python that runs on x86 under qemu's user mode: Debian's packages unpacked into a folder.
 
 In: an architecture and a folder.  Out: the command that starts it, with edgefl's C core cross-built for it.
-Needs apt (Debian 12's lists: a private state and cache, the machine's own sources), qemu-user-static and ziglang;
-no root, no chroot, no binfmt.  Refuses nothing silently: a step that fails ends with its message.
+Needs apt (Debian 12's lists: a private state and cache, the machine's own sources), qemu-user-static and
+ziglang; no root, no chroot, no binfmt.  A step that fails ends with its message.
 Invariant: nothing outside the folder changes.  Source: docs/architecture.md, boards/README.md.
 """
 
@@ -26,7 +26,7 @@ PURE = ("tflite", "flatbuffers")  # packages without machine code: the host's fi
 
 @dataclass(frozen=True)
 class Target:
-    """One architecture: Debian's name, its library folder, zig's target, qemu's program, CPUs worth running."""
+    """One architecture: Debian's name and library folder, zig's target, qemu's program, CPUs to run."""
 
     debian: str
     triplet: str
