@@ -3,9 +3,9 @@
 
 `python boards/same_bits.py [--steps 2] [--epoch] [--targets aarch64,armv7] [--work FOLDER]`.  In: models and
 real data of the shared folder.  Out: a line for each run; exit 1 if two runs of one name differ.  ResNet8
-`all`, KWS `last:3` and the LSTM, seed 1.  `--epoch` trains a whole epoch everywhere.  Here every set of kernels
-runs, on ARM those of the named CPUs with a real Python (boards/arm_python.py); armv7 flushes subnormals in
-NEON.  Emulation says nothing about time.
+`all`, KWS `last:3` and the LSTM, seed 1.  `--epoch` trains a whole epoch everywhere.  Here every set of
+kernels runs, on ARM those of the named CPUs with a real Python (boards/arm_python.py); armv7 flushes
+subnormals in NEON.  Emulation says nothing about time.
 """
 
 from __future__ import annotations
