@@ -12,7 +12,17 @@ import flatbuffers
 import numpy as np
 import tflite
 
-_NO_OPTIONS = {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "QUANTIZE", "DEQUANTIZE", "PAD", "LOGISTIC", "FLOOR"}
+_NO_OPTIONS = {
+    "RESHAPE",
+    "SQUEEZE",
+    "EXPAND_DIMS",
+    "QUANTIZE",
+    "DEQUANTIZE",
+    "PAD",
+    "LOGISTIC",
+    "LOG_SOFTMAX",
+    "FLOOR",
+}
 _NO_OPTIONS |= {"RELU", "RELU6", "RELU_N1_TO_1", "TANH", "PRELU", "PADV2"}
 _OPTIONS = {
     "CONV_2D": "Conv2DOptions",
@@ -42,7 +52,7 @@ _OPTIONS = {
     "SVDF": "SVDFOptions",
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTMOptions",
 }
-_VERSIONS = {"RESHAPE": 1, "RELU_N1_TO_1": 1, "HARD_SWISH": 1, "PRELU": 1, "LEAKY_RELU": 2}
+_VERSIONS = {"LOG_SOFTMAX": 1, "RESHAPE": 1, "RELU_N1_TO_1": 1, "HARD_SWISH": 1, "PRELU": 1, "LEAKY_RELU": 2}
 _VERSIONS |= {name: 2 for name in ("PADV2", "CONCATENATION", "PACK", "UNPACK", "SPLIT", "SPLIT_V", "SLICE")}
 _VERSIONS |= {name: 2 for name in ("STRIDED_SLICE", "GATHER", "TRANSPOSE", "RESIZE_NEAREST_NEIGHBOR")}
 ACTS = {"NONE": 0, "RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3}

@@ -39,12 +39,14 @@ def describe_graph(graph: Graph) -> dict[str, Any]:
 
 def _port(graph: Graph, port: Port) -> dict[str, Any]:
     tensor = graph.tensors[port.tensor]
+    scale, zero = (tensor.scale, tensor.zero) if port.dtype == "float32" else (port.scale, port.zero)
     return {
         "name": port.name,
         "shape": list(tensor.file_shape),
         "dtype": port.dtype,
-        "scale": tensor.scale,
-        "zero_point": tensor.zero + 128 * (port.dtype == "uint8"),
+        "scale": scale,
+        "zero_point": zero,
+        "steps": [step.kind for step in port.steps],
     }
 
 

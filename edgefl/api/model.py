@@ -15,19 +15,21 @@ import numpy as np
 
 from edgefl.api.files import read_file, write_file
 from edgefl.errors import UsageError
+from edgefl.model.border import give_output, real_output
 from edgefl.model.fixed import RULES
 from edgefl.model.flat import MAX_FILE_BYTES
 from edgefl.model.forward import Forward
 from edgefl.model.graph import Graph, Port
-from edgefl.model.quantise import Samples, quantise, to_stored
+from edgefl.model.quantise import Samples, quantise
 from edgefl.model.read import read_model
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What goes in or comes out: real value = scale * (stored - zero_point).
+    """What goes in or comes out: real value = scale * (stored - zero_point); float32: of the int8 inside.
 
-    shape has the batch dimension as the file has it (1); dtype is the file's own: "int8", "uint8", "float32".
+    shape has the batch dimension as the file has it (1); dtype is the file's own: "int8",
+    "uint8", "float32", "int16", "int32".
     """
 
     name: str
@@ -118,8 +120,8 @@ class Model:
             the model's own input dtype, taken as it is. One sample has the model's shape, up to ones.
         values : {"real", "stored", "logits"}
             "real": float32, scale * (stored - zero_point), e.g. probabilities after a SOFTMAX. "stored": as
-            the file defines them (int8, uint8 or float32). "logits": int8, the values before a final SOFTMAX,
-            which the loss and the predicted class look at, of the output that trains.
+            the file has them (int8, uint8, float32, int16 or int32). "logits": int8, the values before a
+            final SOFTMAX, which the loss and the predicted class look at, of the output that trains.
 
         Returns
         -------
@@ -143,7 +145,8 @@ class Model:
             tensor = graph.tensors[port.tensor]
             stored = packed[:, at : at + tensor.size].reshape(len(packed), *tensor.sample_shape)
             at += tensor.size
-            results.append(to_stored(port, tensor, stored) if values == "stored" else tensor.real(stored))
+            give = give_output if values == "stored" else real_output
+            results.append(give(port, tensor, stored))
         return results[0] if len(results) == 1 else results
 
     def run_quantised(self, x: np.ndarray, tensor: int) -> np.ndarray:
@@ -175,8 +178,8 @@ class Model:
 
     def _info(self, port: Port) -> TensorInfo:
         tensor = self._graph.tensors[port.tensor]
-        zero = tensor.zero + 128 * (port.dtype == "uint8")
-        return TensorInfo(port.name, tensor.file_shape, port.dtype, tensor.scale, zero)
+        scale, zero = (tensor.scale, tensor.zero) if port.dtype == "float32" else (port.scale, port.zero)
+        return TensorInfo(port.name, tensor.file_shape, port.dtype, scale, zero)
 
     def __repr__(self) -> str:
         """Short description."""

@@ -14,7 +14,7 @@ import numpy as np
 from edgefl.errors import ModelError
 from edgefl.model.detail import Constant
 from edgefl.model.flat import RawModel, RawOp, RawTensor
-from edgefl.model.graph import Act, Graph, Node, Param, Port, Tensor
+from edgefl.model.graph import Act, Graph, Node, Param, Port, Step, Tensor
 from edgefl.model.shape import to_hwc
 
 MAX_TERMS = 32768  # of one output: 255 * 128 * 32768 < 2^30, and a bias trains up to 2^30
@@ -31,20 +31,21 @@ class Builder:
     """Collects tensors, nodes and params of one graph."""
 
     def __init__(self, raw: RawModel) -> None:
-        """Start with the file's input tensors; a float32 one waits for its QUANTIZE."""
+        """Start with the file's input tensors; a float or wide one waits for its QUANTIZE."""
         self.raw = raw
         self._made: dict[int, int] = {}  # tensor of the file -> tensor of the graph
-        self._floats: dict[int, int] = {}  # float tensor of the file -> its int8 source
+        # Tensor of the file behind the int8 body -> tensor of the graph, and the steps from there.
+        self.tails: dict[int, tuple[int, tuple[Step, ...]]] = {}
         self._tensors: list[Tensor] = []
         self._nodes: list[Node] = []
         self._params: list[Param] = []
         self._n_weights = 0
-        self._sources: dict[int, int] = {}  # input tensor of the file -> its int8 tensor of the graph
+        self.sources: dict[int, int] = {}  # input tensor of the file -> its int8 tensor of the graph
         self._tensor_uses = Counter(t.offset for t in raw.tensors if t.n_bytes)
         self._op_uses = Counter(i for op in raw.ops for i in op.inputs)
         for source in raw.inputs:
-            if raw.tensors[source].dtype != "float32":
-                self._sources[source] = self._add_tensor(source, "the model's input")
+            if raw.tensors[source].dtype in ("int8", "uint8"):
+                self.sources[source] = self._add_tensor(source, "the model's input")
 
     # Tensors.
 
@@ -81,10 +82,26 @@ class Builder:
             return self._made[index]
         if tensor.n_bytes:
             raise refuse(op, f"has a constant at input {slot}", "edgefl takes a computed tensor there")
+        if tensor.dtype in ("float32", "float16"):
+            raise self._refuse_float(op)
         if tensor.dtype not in ("int8", "uint8"):
             raise refuse(op, f"takes {tensor.dtype} values", _dtype_hint(tensor.dtype))
         raise refuse(
             op, f"uses tensor {index} before it is computed", "the file is damaged; convert it again"
+        )
+
+    def _refuse_float(self, op: RawOp) -> ModelError:
+        """Say whether a float operator makes a file hybrid or float, and what to do about it."""
+        constants = {self.raw.tensors[i].dtype for i in op.inputs if i >= 0 and self.raw.tensors[i].n_bytes}
+        narrow = constants & {"int8", "uint8", "int4"}
+        if narrow:
+            return refuse(
+                op,
+                f"has {min(narrow)} weights but takes float32 values: a hybrid model",
+                "quantise its activations too: convert with sample inputs, for integers only",
+            )
+        return refuse(
+            op, "computes in float32", "quantise the model to int8 first: convert it with sample inputs"
         )
 
     def shape(self, index: int) -> tuple[int, int, int]:
@@ -116,6 +133,10 @@ class Builder:
         """Whether an operator or the model's outputs name this tensor of the file."""
         return self._op_uses[tensor] > 0 or tensor in self.raw.outputs
 
+    def is_made(self, tensor: int) -> bool:
+        """Whether something of the int8 body, an input or a constant is this tensor of the file."""
+        return tensor in self._made or tensor in self.raw.inputs or self.raw.tensors[tensor].n_bytes > 0
+
     def output(self, op: RawOp, shape: tuple[int, int, int] | None = None, slot: int | None = None) -> int:
         """Make the single output of `op`, or that at `slot`; its declared shape must be `shape` if given."""
         if slot is None and len(op.outputs) != 1:
@@ -123,12 +144,7 @@ class Builder:
         index = op.outputs[slot or 0]
         if index < 0:
             raise refuse(op, "names no output", "the file is damaged; convert it again")
-        if (
-            index in self._made
-            or index in self._floats
-            or index in self.raw.inputs
-            or self.raw.tensors[index].n_bytes
-        ):
+        if self.is_made(index) or index in self.tails:
             raise refuse(op, f"writes tensor {index} a second time", "the file is damaged; convert it again")
         made = self._add_tensor(index, f"the result of operator {op.index} ({op.name})")
         if shape is not None and self._tensors[made].shape != shape:
@@ -161,27 +177,6 @@ class Builder:
         self._made[index] = len(self._tensors)
         self._tensors.append(Tensor(raw.name, hwc, float(raw.scales[0]), zero, raw.shape, unsigned))
         return self._made[index]
-
-    # Float borders.
-
-    def quantised_input(self, op: RawOp) -> bool:
-        """Take `op` as the QUANTIZE of a float32 input of the whole model, if that is what it is."""
-        source = op.inputs[0] if len(op.inputs) == 1 else -1
-        if source not in self.raw.inputs or self.raw.tensors[source].dtype != "float32":
-            return False
-        if source in self._sources:
-            raise refuse(
-                op, "quantises a float input a second time", "edgefl takes one QUANTIZE for each input"
-            )
-        self._sources[source] = self.output(op)
-        return True
-
-    def float_output(self, op: RawOp) -> None:
-        """Take `op` as the DEQUANTIZE at the model's end."""
-        source = self.activation(op)
-        if len(op.outputs) != 1 or op.outputs[0] < 0 or self.raw.tensors[op.outputs[0]].dtype != "float32":
-            raise refuse(op, "does not give one float32 tensor", "convert the model again")
-        self._floats[op.outputs[0]] = source
 
     # Nodes and params.
 
@@ -317,35 +312,34 @@ class Builder:
     def finish(self) -> Graph:
         """Close the graph at the file's output tensors."""
         for source in self.raw.inputs:
-            if source not in self._sources:
-                raise ModelError(
-                    "the model's input is float32 and no QUANTIZE follows", hint=_dtype_hint("float32")
-                )
+            if source not in self.sources:
+                dtype = self.raw.tensors[source].dtype
+                raise ModelError(f"an input is {dtype} and no QUANTIZE follows", hint=_dtype_hint(dtype))
         results = []
         for index in self.raw.outputs:
-            tensor = self._made.get(index, self._floats.get(index))
-            if tensor is None or tensor in self._sources.values():
+            tensor, steps = self.tails.get(index, (self._made.get(index), ()))
+            if tensor is None or tensor in self.sources.values():
                 dtype = self.raw.tensors[index].dtype
                 raise ModelError(
                     f"the model's output ({dtype}) is computed by no operator", hint=_dtype_hint(dtype)
                 )
-            results.append(self._port(index, tensor))
+            results.append(self._port(index, tensor, steps))
         if not self._nodes:
             raise ModelError("the model computes nothing, so there is nothing to run or train")
         return Graph(
             tensors=self._tensors,
             nodes=self._nodes,
             params=self._params,
-            inputs=tuple(self._port(index, self._sources[index]) for index in self.raw.inputs),
+            inputs=tuple(self._port(index, self.sources[index]) for index in self.raw.inputs),
             outputs=tuple(results),
             data=self.raw.data,
         )
 
-    def _port(self, index: int, tensor: int) -> Port:
-        raw, own = self.raw.tensors[index], self._tensors[tensor]
+    def _port(self, index: int, tensor: int, steps: tuple[Step, ...] = ()) -> Port:
+        raw = self.raw.tensors[index]
         if raw.dtype == "float32":
-            return Port(tensor, raw.name, raw.dtype, 1.0, 0)
-        return Port(tensor, raw.name, raw.dtype, own.scale, own.zero + 128 * own.unsigned)
+            return Port(tensor, raw.name, raw.dtype, 1.0, 0, steps)
+        return Port(tensor, raw.name, raw.dtype, float(raw.scales[0]), int(raw.zeros[0]), steps)
 
 
 def _sound(scales: np.ndarray) -> bool:
@@ -355,6 +349,6 @@ def _sound(scales: np.ndarray) -> bool:
 def _dtype_hint(dtype: str) -> str:
     if dtype == "float32":
         return (
-            "edgefl takes full-integer int8 models, not float or hybrid ones; convert with int8 activations"
+            "edgefl takes models that compute in int8; convert this one with sample inputs, for integers only"
         )
     return f"edgefl takes int8 and uint8 activations, {dtype} ones run in LiteRT only; convert to int8"

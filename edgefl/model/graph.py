@@ -87,15 +87,29 @@ class Tensor:
 class Port:
     """One input or output of the file: the graph's int8 tensor there, and what the file itself has.
 
-    Real value = scale * (stored - zero) of a stored value of `dtype`; float32 ports have scale 1, zero 0: the
-    file quantises or dequantises at its border.
+    Real value = scale * (stored - zero) of a stored value of `dtype`; float32 ports have scale 1, zero 0. An
+    input other than int8 or uint8 is quantised in the file; an output's tensor may be followed by steps.
     """
 
     tensor: int  # index into Graph.tensors
     name: str
-    dtype: str  # "int8", "uint8" or "float32"
+    dtype: str  # "int8", "uint8", "float32", "int16" or "int32"
     scale: float
     zero: int
+    steps: tuple[Step, ...] = ()  # outputs only: what the file does with the int8 values
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operator behind the int8 body; edgefl/model/border.py runs it."""
+
+    kind: str  # "DEQUANTIZE", "QUANTIZE"; "SOFTMAX", "LOG_SOFTMAX" of float32; "SOFTMAX16": int8 to int16
+    dtype: str  # of its result
+    scale_in: float
+    zero_in: int
+    scale: float
+    zero: int
+    beta: float = 1.0
 
 
 @dataclass

@@ -17,6 +17,7 @@ from edgefl.model.build import Builder, refuse
 from edgefl.model.flat import RawModel, RawOp
 from edgefl.model.graph import Node, Op
 from edgefl.model.ops_binary import BINARY_BUILDERS
+from edgefl.model.ops_border import append_step, quantised_input
 from edgefl.model.ops_move import MAX_PAD, MOVE_BUILDERS, build_pad
 from edgefl.model.ops_table import TABLE_BUILDERS
 from edgefl.model.recurrent import build_lstm, build_svdf
@@ -26,7 +27,7 @@ MAX_WINDOW = 1 << 16  # elements that MEAN or a pool sums: 255 * 2^16 < 2^24
 # Operators of which uint8 files were compared with LiteRT.
 UINT8_OPS = frozenset(
     {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "AVERAGE_POOL_2D", "MAX_POOL_2D", "ADD", "SOFTMAX"}
-    | {"MEAN", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "PAD", "QUANTIZE", "DEQUANTIZE"}
+    | {"MEAN", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "PAD", "QUANTIZE", "DEQUANTIZE", "LOG_SOFTMAX"}
 )
 _SHAPE_OPS = {"SHAPE", "STRIDED_SLICE", "PACK"}  # compute the shape that a RESHAPE declares anyway
 
@@ -227,18 +228,16 @@ def _pad(b: Builder, op: RawOp) -> None:
 
 
 def _quantize(b: Builder, op: RawOp) -> None:
-    if b.quantised_input(op):
+    if quantised_input(b, op):
         return
     x = b.activation(op)
     y = b.output(op, b.shape(x))
     same = b.scale(x) == b.scale(y) and b.zero(x) == b.zero(y)
+    if len({b.raw.tensors[i].dtype for i in (op.inputs[0], op.outputs[0])}) > 1 and not same:
+        raise refuse(op, "turns int8 into uint8 or back with another scale", "convert the model again")
     if not 2.0**-8 <= b.ratio(x, y) <= 2.0**7:
         raise refuse(op, "changes the scale by a factor outside 2^-8..2^7", "convert the model again")
     b.add(Node(Op.COPY if same else Op.REQUANT, (x,), y, index=op.index))
-
-
-def _dequantize(b: Builder, op: RawOp) -> None:
-    b.float_output(op)
 
 
 BUILDERS: dict[str, Callable[[Builder, RawOp], None]] = {
@@ -254,7 +253,8 @@ BUILDERS: dict[str, Callable[[Builder, RawOp], None]] = {
     "EXPAND_DIMS": _copy,
     "PAD": _pad,
     "QUANTIZE": _quantize,
-    "DEQUANTIZE": _dequantize,
+    "DEQUANTIZE": append_step,
+    "LOG_SOFTMAX": append_step,
     **BINARY_BUILDERS,
     **TABLE_BUILDERS,
     **MOVE_BUILDERS,

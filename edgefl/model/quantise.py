@@ -14,6 +14,7 @@ from typing import TypeAlias
 import numpy as np
 
 from edgefl.errors import DataError
+from edgefl.model.border import take_input, to_integers
 from edgefl.model.graph import Graph, Port, Tensor
 
 Samples: TypeAlias = "np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]"
@@ -35,7 +36,8 @@ def quantise(graph: Graph, x: Samples) -> np.ndarray:
     Returns
     -------
     ndarray of int8, shape (n, H, W, C), or (n, size of all inputs) if the model has several
-        round(x / scale) + zero point, nearest even, clamped; a view of `x` where it is int8 already.
+        round(x / scale) + zero point, nearest even, clamped; where the file takes float or int16, what its
+        QUANTIZE makes of x. A view of `x` where it is int8 already.
 
     Raises
     ------
@@ -77,48 +79,37 @@ def _quantise_input(graph: Graph, port: Port, x: np.ndarray) -> np.ndarray:
         raise DataError("x has no samples; at least one is needed")
     shape = (len(x), *tensor.shape)
     if x.dtype == port.dtype and x.dtype.kind in "iu":
-        return from_stored(port, tensor, np.ascontiguousarray(x)).reshape(shape)
+        return take_input(port, tensor, np.ascontiguousarray(x)).reshape(shape)
     if x.dtype.kind != "f":
         own_dtype = "" if port.dtype == "float32" else f" or its stored {port.dtype}"
         raise DataError(f"x is {x.dtype}", hint=f"this model takes float values{own_dtype}")
-    return _quantise_float(x, tensor.scale, tensor.zero).reshape(shape)
+    return _quantise_float(x, port, tensor).reshape(shape)
 
 
-def from_stored(port: Port, tensor: Tensor, values: np.ndarray) -> np.ndarray:
-    """Give the int8 values that the file's own values at `port` stand for; float ones are rounded."""
-    if port.dtype == "int8":
-        return values
-    if port.dtype == "uint8":
-        return (values ^ np.uint8(128)).view(np.int8)
-    q = np.rint(values / np.float32(tensor.scale)) + np.float32(tensor.zero)
-    rounded: np.ndarray = np.clip(q, -128, 127).astype(np.int8)
-    return rounded
-
-
-def to_stored(port: Port, tensor: Tensor, values: np.ndarray) -> np.ndarray:
-    """Give the file's own values at `port` for int8 ones."""
-    if port.dtype == "int8":
-        return values
-    if port.dtype == "uint8":
-        return np.ascontiguousarray(values).view(np.uint8) ^ np.uint8(128)
-    return tensor.real(values)
-
-
-def _quantise_float(x: np.ndarray, scale: float, zero: int) -> np.ndarray:
+def _quantise_float(x: np.ndarray, port: Port, tensor: Tensor) -> np.ndarray:
     flat = np.ascontiguousarray(x).reshape(-1)
     out = np.empty(flat.size, np.int8)
-    with np.errstate(over="ignore"):
-        for i in range(0, flat.size, _CHUNK):
+    for i in range(0, flat.size, _CHUNK):
+        with np.errstate(over="ignore"):
             part = flat[i : i + _CHUNK].astype(np.float32)
-            if not np.isfinite(part).all():
-                bad = i + int(np.flatnonzero(~np.isfinite(part))[0])
-                raise DataError(
-                    f"x holds NaN or infinity at sample {bad // (flat.size // len(x))}; clean the data first"
-                )
-            low, high = np.float32(-128 - zero), np.float32(127 - zero)
-            out[i : i + _CHUNK] = (
-                np.rint(np.clip(part / np.float32(scale), low, high)) + np.float32(zero)
-            ).astype(np.int8)
+        if not np.isfinite(part).all():
+            bad = i + int(np.flatnonzero(~np.isfinite(part))[0])
+            raise DataError(
+                f"x holds NaN or infinity at sample {bad // (flat.size // len(x))}; clean the data first"
+            )
+        if port.dtype in ("int8", "uint8"):
+            out[i : i + _CHUNK] = _nearest(part, tensor.scale, tensor.zero)
+        else:
+            own = part if port.dtype == "float32" else to_integers(part, port)
+            out[i : i + _CHUNK] = take_input(port, tensor, own)
+    return out
+
+
+def _nearest(x: np.ndarray, scale: float, zero: int) -> np.ndarray:
+    low, high = np.float32(-128 - zero), np.float32(127 - zero)
+    with np.errstate(over="ignore"):
+        steps = np.rint(np.clip(x / np.float32(scale), low, high)) + np.float32(zero)
+    out: np.ndarray = steps.astype(np.int8)
     return out
 
 

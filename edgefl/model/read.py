@@ -18,6 +18,7 @@ from edgefl.model.build import Builder, refuse
 from edgefl.model.flat import RawModel, RawOp, read_flat
 from edgefl.model.graph import Graph
 from edgefl.model.ops import BUILDERS, UINT8_OPS, is_shape_arithmetic
+from edgefl.model.ops_border import append_step, is_behind
 
 
 def read_model(data: bytes, target: int | str = 0) -> Graph:
@@ -54,7 +55,7 @@ def read_model(data: bytes, target: int | str = 0) -> Graph:
     builder = Builder(raw)
     for op in raw.ops:
         if not is_shape_arithmetic(raw, op):
-            _builder_of(raw, op)(builder, op)
+            _builder_of(builder, op)(builder, op)
     graph = builder.finish()
     graph.target = _find_output(graph, target)
     _check_flow(graph)
@@ -73,14 +74,16 @@ def _find_output(graph: Graph, target: int | str) -> int:
     )
 
 
-def _builder_of(raw: RawModel, op: RawOp) -> Callable[[Builder, RawOp], None]:
+def _builder_of(b: Builder, op: RawOp) -> Callable[[Builder, RawOp], None]:
     """Give the function that turns this operator into a Node."""
     if op.name not in BUILDERS:
         raise ModelError(
             f"operator {op.index} ({op.name}) is not supported",
             hint="LiteRT still runs this file; to train it, convert it without that operator",
         )
-    if op.name not in UINT8_OPS and any(raw.tensors[i].dtype == "uint8" for i in op.inputs if i >= 0):
+    if is_behind(b, op):
+        return append_step
+    if op.name not in UINT8_OPS and any(b.raw.tensors[i].dtype == "uint8" for i in op.inputs if i >= 0):
         raise refuse(op, "takes uint8 values", "edgefl runs this operator in int8 only; convert to int8")
     return BUILDERS[op.name]
 

@@ -27,9 +27,11 @@ SUPPORTED = {
     "nxp/yolo_face_detect_int8": 57,
     "tflite-micro/hello_world_int8": 3,
     "tflite-micro/micro_speech_lstm": 4,
+    "tflite-micro/keyword_scrambled": 12,
     "tflite-micro/micro_speech_quantized": 4,
     "tflite-micro/trained_lstm_int8": 4,
     "tflite-micro/simple_add_model": 1,
+    "tinyengine/ptq_mnist_lenet-300-100": 4,
     "tinymaix/cifar10_q": 6,
     "tinymaix/mbnet96_0.25_q": 32,
     "tinymaix/mnist_dw_q": 7,
@@ -37,10 +39,12 @@ SUPPORTED = {
     "tinymaix/mnist_valid_q": 6,
 }
 REFUSED = {
-    "mlperf-tiny/kws_ref_model_fp32": r"operator 0 \(CONV_2D\) takes float32 .*hybrid",
-    "mlperf-tiny/resnet8_fp32": r"operator 0 \(CONV_2D\) takes float32",
-    "tflite-micro/keyword_scrambled": "int16",
-    "tinyengine/ptq_mnist_lenet-300-100": r"operator 6 \(LOG_SOFTMAX\)",
+    "ai-edge-quantizer/mnist_quantized": r"operator 0 \(ADD\)",
+    "misc/fan_low_autoencoder_fp32": r"operator 0 \(FULLY_CONNECTED\) computes in float32",
+    "mlperf-tiny/kws_ref_model_fp32": r"operator 0 \(CONV_2D\) has int8 weights .* hybrid model; quantise",
+    "mlperf-tiny/resnet8_fp32": r"operator 0 \(CONV_2D\) computes in float32; quantise",
+    "tflite-micro/audio_preprocessor_int8": r"operator 0 \(CUSTOM\(SignalWindow\)\) is not supported",
+    "tflite-micro/trained_lstm": r"operator 0 \(UNIDIRECTIONAL_SEQUENCE_LSTM\) computes in float32",
 }
 
 

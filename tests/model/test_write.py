@@ -12,8 +12,8 @@ from oracle.forward import run
 from tinymodel import FlatFile, small_cnn
 
 from edgefl.errors import ModelError
+from edgefl.model.border import give_input, take_output
 from edgefl.model.graph import Graph
-from edgefl.model.quantise import from_stored, to_stored
 from edgefl.model.read import read_model
 from edgefl.model.write import write_segments
 
@@ -41,9 +41,10 @@ def invoke(runtime: str, data: bytes, x: np.ndarray) -> np.ndarray:
     source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     rows = []
     for sample in x:
-        interpreter.set_tensor(source["index"], to_stored(*ports[0], sample).reshape(source["shape"]))
+        interpreter.set_tensor(source["index"], give_input(*ports[0], sample).reshape(source["shape"]))
         interpreter.invoke()
-        rows.append(from_stored(*ports[1], interpreter.get_tensor(target["index"])).reshape(-1).copy())
+        values = interpreter.get_tensor(target["index"])
+        rows.append(take_output(*ports[1], values, values).reshape(-1).copy())
     return np.array(rows)
 
 

@@ -11,7 +11,7 @@ from opmodel import random_op_net
 from oracle.forward import run
 from tinymodel import Net, random_net, unsigned_net
 
-from edgefl.model.quantise import from_stored, to_stored
+from edgefl.model.border import give_input, take_output
 from edgefl.model.read import read_model
 
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="ai-edge-litert is not installed here")
@@ -40,7 +40,8 @@ def test_forward_random_model_equals_litert(make: Callable[[int], bytes], seed: 
     ours = run(graph, x)[graph.output]
     ports = [(port, graph.tensors[port.tensor]) for port in (graph.inputs[0], graph.outputs[0])]
     for i, sample in enumerate(x):
-        interpreter.set_tensor(source["index"], to_stored(*ports[0], sample).reshape(source["shape"]))
+        interpreter.set_tensor(source["index"], give_input(*ports[0], sample).reshape(source["shape"]))
         interpreter.invoke()
-        theirs = from_stored(*ports[1], interpreter.get_tensor(target["index"]))
+        values = interpreter.get_tensor(target["index"])
+        theirs = take_output(*ports[1], values, values)
         np.testing.assert_array_equal(ours[i].reshape(-1), theirs.reshape(-1))
