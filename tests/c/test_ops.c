@@ -255,7 +255,6 @@ static void check_refusals(void)
                      .n_tensors = 4,
                      .n_ops = 3,
                      .n_max = 1,
-                     .logits = 3,
                      .arena = arena,
                      .arena_bytes = 140};
     CHECK(efl_plan_check(&plan) == EFL_OK);
