@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgefl.model.graph import Graph, Node, Op, Port
+from edgefl.model.graph import Graph, Node, Op, Param, Port
 
 _WINDOWED = (Op.CONV2D, Op.DWCONV2D, Op.AVGPOOL, Op.MAXPOOL)
 
@@ -71,10 +71,16 @@ def _note(graph: Graph, node: Node, trainable: set[int]) -> str:
     notes = ["per channel" if len(param.scales) > 1 else "per tensor"]
     if node.param not in trainable:
         notes.append("no error from the trained output: frozen")
+    return ", ".join(notes + param_notes(param))
+
+
+def param_notes(param: Param) -> list[str]:
+    """Say what of an operator's weights and bias cannot train, and why."""
+    notes = []
     if param.shared:
         notes.append("weights shared: frozen")
     if param.bias_shared:
         notes.append("bias shared: frozen")
     if param.bias_offset is None:
         notes.append("no bias")
-    return ", ".join(notes)
+    return notes

@@ -9,6 +9,7 @@ numbers give the same bits on every machine; the model changes only when a fit h
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from edgefl.data.batch import make_batch
 from edgefl.errors import UsageError
 from edgefl.model.quantise import Samples
 from edgefl.model.write import write_segments
+from edgefl.train.auto import check_budget, choose_layers
 from edgefl.train.fit import Session, Step
 from edgefl.train.report import FitReport
 
@@ -30,7 +32,7 @@ class Trainer:
         Gets the trained weights at the end of every fit.
     layers : str
         "head", "bias+head" (all biases and the head's weights), "last:K", "all" or "ops:4b,7" (operators of
-        the file, b: the bias only).
+        the file, b: the bias only), or "auto": chosen at the first fit, by what its samples say.
     lr : float
         Rate of plain SGD in real units, so it carries over from float training.
     batch_size : int
@@ -52,6 +54,9 @@ class Trainer:
     anchors : sequence of (width, height), optional
         For "grid", in 0..1 of the image, dealt out to the outputs in their order. Default: one, the whole
         image.
+
+    memory_budget : int, optional
+        Most bytes that training may hold, apart from the model file and the samples.
 
     Raises
     ------
@@ -80,26 +85,43 @@ class Trainer:
         shadow: str = "residual",
         round: int = 0,
         anchors: Sequence[Sequence[float]] | np.ndarray | None = None,
+        memory_budget: int | None = None,
     ) -> None:
         """Check the numbers and set up the working copies of what trains."""
         if not isinstance(model, Model):
             raise UsageError(f"model is {type(model).__name__}", hint="give an edgefl.Model")
         self.model = model
         self._graph = model.graph
-        self._session = Session(
-            model.graph,
-            layers=layers,
-            lr=lr,
-            batch_size=batch_size,
-            loss=loss,
-            seed=seed,
-            step_cap=step_cap,
-            class_weights=class_weights,
-            micro_batch=micro_batch,
-            shadow=shadow,
-            round=round,
-            anchors=anchors,
+        self._budget = memory_budget
+        self._options: dict[str, Any] = {
+            "lr": lr,
+            "batch_size": batch_size,
+            "loss": loss,
+            "seed": seed,
+            "step_cap": step_cap,
+            "class_weights": class_weights,
+            "micro_batch": micro_batch,
+            "shadow": shadow,
+            "round": round,
+            "anchors": anchors,
+        }
+        self._undecided = layers == "auto"
+        self._begin(
+            choose_layers(self._graph, None, memory_budget, **self._options).layers
+            if self._undecided
+            else layers
         )
+
+    def _begin(self, layers: str) -> None:
+        """Set up the working copies of what trains."""
+        self._layers = layers
+        self._session = Session(self._graph, layers=layers, **self._options)
+        check_budget(self._session, self._budget)
+
+    @property
+    def layers(self) -> str:
+        """What trains, as `layers` takes it; with "auto" the final choice from the first fit on."""
+        return self._layers
 
     @property
     def size(self) -> int:
@@ -150,6 +172,9 @@ class Trainer:
         """
         opts = self._session.options
         batch = make_batch(self._graph, x, y, opts.loss, opts.n_anchors)
+        if self._undecided:
+            self._begin(choose_layers(self._graph, batch, self._budget, **self._options).layers)
+            self._undecided = False
         report = self._session.fit(batch, epochs=epochs, max_steps=max_steps, on_step=on_step)
         params = self._session.params()
         targets = [(segment.param, segment.kind) for segment, _ in params]

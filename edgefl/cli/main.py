@@ -31,6 +31,8 @@ GROUPS: dict[str, str] = {
     "demo": "edgefl.demo.command",
     "eval": "edgefl.cli.score",
     "train": "edgefl.cli.train",
+    "plan": "edgefl.cli.plan",
+    "bench": "edgefl.cli.bench",
     "model": "edgefl.cli.models",
     "enroll": "edgefl.cli.device",
     "run": "edgefl.cli.device",

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MAX_DATA_BYTES = 1 << 30
 LOSSES = ("softmax_ce", "bce", "mse", "kl", "grid")  # of edgefl.model.loss, which imports numpy
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+LAYERS_HELP = "head, bias+head, last:K, all, auto, or operators like ops:4b,7 (b: the bias only)"
 
 
 def add_model_and_data(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +30,24 @@ def add_model_and_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--anchors", type=pairs, metavar="W,H,..", help=text)
     add_target(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    """--memory-budget."""
+    text = "most bytes that training may hold, K or M are 1024 and 1048576"
+    parser.add_argument("--memory-budget", type=size, metavar="512K", help=text)
+
+
+def size(text: str) -> int:
+    """Bytes: a number, perhaps with K, M or G behind it."""
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
+    if (
+        not (number.isascii() and number.isdigit() and len(number) < 16)
+        or unit not in _UNITS
+        or not int(number)
+    ):
+        raise argparse.ArgumentTypeError(f"{text!r:.40} is no size like 65536, 512K or 2M")
+    return int(number) * _UNITS[unit]
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from edgefl.cli.main import Commands
-from edgefl.cli.samples import add_model_and_data, numbers, read_samples
+from edgefl.cli.samples import LAYERS_HELP, add_budget, add_model_and_data, numbers, read_samples
 
 if TYPE_CHECKING:
     from edgefl.api.trainer import Trainer
@@ -26,7 +26,8 @@ def register(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add_parser("train", help="fine-tune a model on samples, in int8")
     add_model_and_data(parser)
-    parser.add_argument("--layers", default="bias+head", help="head, bias+head, last:K or all (bias+head)")
+    parser.add_argument("--layers", default="bias+head", help=f"{LAYERS_HELP} (bias+head)")
+    add_budget(parser)
     parser.add_argument("--lr", type=float, default=0.01, help="rate in real units (0.01)")
     parser.add_argument("--batch", type=int, default=32, help="samples of a step (32)")
     parser.add_argument("--epochs", type=int, default=1, help="passes over the samples (1)")
@@ -66,6 +67,7 @@ def run_train(args: argparse.Namespace) -> None:
         micro_batch=args.micro_batch,
         shadow=args.shadow,
         anchors=args.anchors,
+        memory_budget=args.memory_budget,
     )
     progress = Progress(trainer.metric)
     try:
@@ -80,7 +82,7 @@ def run_train(args: argparse.Namespace) -> None:
     for number, (loss, share) in enumerate(report.history, 1):
         hits = f"  {report.metric} {100 * share:.2f} %" if report.metric else ""
         print(f"epoch {number}  loss {loss:.4f}{hits}  (before each step)")
-    print(f"{report.steps} steps trained {trainer.size} numbers ({args.layers})")
+    print(f"{report.steps} steps trained {trainer.size} numbers ({trainer.layers})")
     for line in report.warnings:
         print(f"note: {line}")
     if args.output:
@@ -119,6 +121,7 @@ def train_json(args: argparse.Namespace, trainer: Trainer, report: FitReport) ->
         "output": args.output,
         "loss_name": args.loss,
         "trained_sha256": trainer.trained_sha256(),
+        "selection": trainer.layers,
         "trained_numbers": trainer.size,
         "samples": report.samples,
         "steps": report.steps,

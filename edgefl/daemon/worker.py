@@ -14,6 +14,7 @@ import sys
 from time import monotonic
 from typing import Any
 
+from edgefl.adapters.proc import peak_memory
 from edgefl.daemon import job as pipe
 from edgefl.daemon import sandbox
 from edgefl.errors import DataError, EdgeflError
@@ -58,18 +59,6 @@ def train(job: dict[str, Any]) -> dict[str, object]:
     spent = monotonic() - begun
     write_durable(Path(job["spool"]), masked.payload, PRIVATE)
     return {"samples": n_samples, "train_ms": int(1000 * spent), "peak_rss": peak_memory()}
-
-
-def peak_memory() -> int:
-    """Return the largest resident size so far in bytes.
-
-    Not ru_maxrss: it starts from the parent's size, whose memory a child shares until exec.
-    """
-    with open("/proc/self/status") as status:
-        for line in status:
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return 0
 
 
 if __name__ == "__main__":

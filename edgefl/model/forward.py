@@ -52,6 +52,12 @@ class Forward:
         self._chunk = chunk
         self._engine = Engine(Planner(graph).spec(params or graph_params(graph), chunk))
 
+    @property
+    def memory(self) -> tuple[int, int]:
+        """Bytes of the arena, and of arena, scratch and packed weights together."""
+        engine = self._engine
+        return engine.arena.nbytes, engine.arena.nbytes + engine.scratch.nbytes + engine.packed.nbytes
+
     def run(self, x: np.ndarray, tensor: int | None = None) -> np.ndarray:
         """Compute one tensor of all samples.
 

@@ -127,6 +127,10 @@ class Planner:
         if trained:
             self._connect()
 
+    def trains_weights(self, param: int) -> bool:
+        """Whether the weights of a parameter train."""
+        return param in self._weights
+
     def _number_params(self) -> None:
         for op, node in zip(self.ops, self.nodes, strict=True):
             op.param = node.param if node.kind in WEIGHTED else -1

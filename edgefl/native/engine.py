@@ -230,6 +230,13 @@ class Engine:
         p = self._params[param]
         return StepCounts(p.steps, p.capped, p.moved, p.saturated_w, p.saturated_b, p.clamped)
 
+    def take_sums(self, param: int) -> int | None:
+        """Exponent of one parameter's sums over micro-batches, None if they are 0; the caller clears them."""
+        p = self._params[param]
+        exponent = int(p.acc_k) if p.acc_live else None
+        p.acc_live = 0
+        return exponent
+
     def _input(self, x: Int8, first: int = 0) -> Any:
         """Pointer to a single input; several ones are copied into the arena before operator 0."""
         spec = self._spec
@@ -333,7 +340,7 @@ class Engine:
             for i, op in enumerate(self._spec.ops)
         ]
         rounded = [-(-size // 64) * 64 for size in sizes]
-        packed: Int8 = np.empty(sum(rounded), np.int8)
+        packed = allocate(sum(rounded))
         at = self._pointer("int8_t *", packed)
         for i, size in enumerate(sizes):
             if size:

@@ -131,8 +131,7 @@ class Session:
             batch_size=self.options.batch_size,
             micro_batch=self.options.micro_batch,
         )
-        planner = Planner(graph, {i: self._states[i].train_w for i in self._trained}, heads)
-        self._nodes = planner.nodes
+        self.plan = planner = Planner(graph, {i: self._states[i].train_w for i in self._trained}, heads)
         spec = LossSpec(find_loss(loss).kind, self.options.class_weights, self.options.anchors)
         self._engine = Engine(planner.spec(self._states, self.options.micro_batch, spec))
         self._steps = self._epochs = self._samples = 0
@@ -141,6 +140,11 @@ class Session:
     def size(self) -> int:
         """Coordinates of the trainable vector."""
         return vector_size(self.segments)
+
+    def dead_channels(self, param: int) -> int:
+        """Channels of a trained parameter that stay frozen because they are dead."""
+        dead = self._states[param].dead
+        return 0 if dead is None else int(dead.sum())
 
     @property
     def memory(self) -> Memory:
@@ -206,7 +210,7 @@ class Session:
 
     def _input_rms(self, x: np.ndarray) -> list[float]:
         """Measure the inputs of all operators in the session's own arena, before anything has moved."""
-        return input_rms(self.graph, self._engine, self._nodes, x, self.options.micro_batch)
+        return input_rms(self.graph, self._engine, self.plan.nodes, x, self.options.micro_batch)
 
     @property
     def metric(self) -> str:

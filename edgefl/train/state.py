@@ -63,6 +63,7 @@ def training_state(
     residuals: bool,
     batch_size: int,
     micro_batch: int,
+    keep_sums: bool = False,
 ) -> list[ParamState]:
     """Make the state of every parameter at the start of a round.
 
@@ -78,6 +79,8 @@ def training_state(
         False for shadow="none": no residuals, stochastic rounding.
     batch_size, micro_batch : int
         Samples of a step, and of one call of the C core.
+    keep_sums : bool
+        Sum gradients in arrays of their own even where one call is a step.
 
     Returns
     -------
@@ -110,8 +113,8 @@ def training_state(
         state.dead = dead_channels(param.q, param.scales, last_axis=node.kind is Op.DWCONV2D)
         if not residuals:
             state.keys = np.zeros(64, np.uint8)
-        steps = node.kind is Op.LSTM  # sums over its time steps
-        if steps or micro_batch < batch_size or _pixels(graph, node) * micro_batch > TERMS_MAX:
+        apart = keep_sums or node.kind is Op.LSTM  # sums over its time steps
+        if apart or micro_batch < batch_size or _pixels(graph, node) * micro_batch > TERMS_MAX:
             state.acc_b = np.zeros(state.co, np.int64)
             state.acc_w = np.zeros(state.q.size, np.int64) if state.train_w else None
     return [states[i] for i in range(len(graph.params))]

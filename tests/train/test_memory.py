@@ -81,7 +81,7 @@ def train_fenced(graph: Graph, fenced: Fenced, patch: pytest.MonkeyPatch, **opti
         session.fit(data(graph, 2 * session.options.batch_size + 1))
     fenced.check()
     memory = session.memory
-    assert sorted(fenced.allocated) == sorted((memory.arena, memory.scratch))
+    assert sorted(fenced.allocated) == sorted((memory.arena, memory.scratch, memory.packed))
     return session
 
 

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How fast this machine runs and trains models: the rows of `edgefl bench`.
+
+In: models as bytes.  Out: Rows: median time of a call, bytes held.  Refuses a model that edgefl cannot run; a
+model that cannot train gets its forward rows only.  Invariant: each row is measured alone, in this process,
+after a warm-up; a training step is forward, loss, backward and update with all of its Python.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from edgefl.api.plan import step_time
+from edgefl.errors import EdgeflError
+from edgefl.model.forward import Forward
+from edgefl.model.graph import Graph
+from edgefl.model.read import read_model
+from edgefl.native.engine import isa_name, select_isa, supported_isas
+from edgefl.train.auto import session_bytes
+from edgefl.train.fit import Session
+
+LAYERS = ("head", "bias+head", "all")
+BATCHES = (1, 32)
+RATE = 1e-4
+PEERS = ("ai_edge_litert", "tflite_runtime")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement; us is the median time of one call in microseconds.
+
+    work is "forward" or what trains. arena and bytes are those of the engine: activations and errors, and all
+    that it holds. peers: time of one invoke, by package, for forward rows.
+    """
+
+    model: str
+    work: str
+    batch: int
+    isa: str
+    us: float
+    arena: int
+    bytes: int
+    peers: dict[str, float] = field(default_factory=dict)
+
+
+def machine() -> str:
+    """CPU model, cores, Python and NumPy in one line."""
+    name = platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as info:
+            named = [
+                line.split(":", 1)[1].strip() for line in info if line.startswith(("model name", "Model"))
+            ]
+        name = named[0] if named else name
+    except OSError:
+        pass
+    return f"{name}, {os.cpu_count()} cores, Python {platform.python_version()}, NumPy {np.__version__}"
+
+
+def rows(model: str, data: bytes, seconds: float = 0.3) -> Iterator[Row]:
+    """Measure one model.
+
+    Parameters
+    ----------
+    model : str
+        Its name in the rows.
+    data : bytes
+        The file.
+    seconds : float
+        Time for each row, roughly.
+
+    Yields
+    ------
+    Row
+        With the fastest kernels every kind of work; with the others, forward and "all" at batch 1.
+    """
+    graph = read_model(data)
+    best = max(supported_isas())
+    seen: set[str] = set()
+    try:
+        for isa in (best, *(i for i in reversed(supported_isas()) if i != best)):
+            select_isa(isa)
+            if isa_name() in seen:
+                continue
+            seen.add(isa_name())
+            yield _forward(model, graph, seconds, _peers(data, seconds) if isa == best else {})
+            yield from _steps(model, graph, seconds, whole=isa == best)
+    finally:
+        select_isa(best)
+
+
+def _forward(model: str, graph: Graph, seconds: float, peers: dict[str, float]) -> Row:
+    runner = Forward(graph, chunk=1)
+    x = np.random.default_rng(0).integers(-128, 128, (1, graph.input_size)).astype(np.int8)
+    us = call_time(lambda: runner.run(x), seconds)
+    arena, held = runner.memory
+    return Row(model, "forward", 1, isa_name(), us, arena, held, peers)
+
+
+def _steps(model: str, graph: Graph, seconds: float, *, whole: bool) -> Iterator[Row]:
+    for layers in LAYERS if whole else ("all",):
+        for batch in BATCHES if whole else (1,):
+            try:
+                session = Session(graph, layers=layers, lr=RATE, batch_size=batch)
+            except EdgeflError:
+                return  # nothing trains: its forward rows stand alone
+            us = step_time(session, seconds)
+            yield Row(model, layers, batch, isa_name(), us, session.memory.arena, session_bytes(session))
+
+
+def call_time(call: Callable[[], object], seconds: float) -> float:
+    """Median time of a call in microseconds, after a warm-up of a fifth of the time."""
+    end = time.perf_counter() + seconds / 5
+    times: list[float] = []
+    for limit in (end, end + seconds):
+        times.clear()
+        while len(times) < 3 or (time.perf_counter() < limit and len(times) < 100_000):
+            begin = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - begin)
+    return round(1e6 * median(times), 1)
+
+
+def _peers(data: bytes, seconds: float) -> dict[str, float]:
+    """Time of one invoke in each interpreter that is installed and takes the model."""
+    found = {}
+    for package in PEERS:
+        try:
+            module: Any = importlib.import_module(f"{package}.interpreter")
+            interpreter = module.Interpreter(model_content=data, num_threads=1)
+            interpreter.allocate_tensors()
+            for port in interpreter.get_input_details():
+                interpreter.set_tensor(port["index"], np.zeros(port["shape"], port["dtype"]))
+            interpreter.invoke()
+        except (ImportError, RuntimeError, ValueError, AttributeError):
+            continue
+        found[package.replace("_", "-")] = call_time(interpreter.invoke, seconds)
+    return found
