@@ -24,7 +24,7 @@ from edgefl.errors import EdgeflError
 from edgefl.model.forward import Forward
 from edgefl.model.graph import Graph
 from edgefl.model.read import read_model
-from edgefl.native.engine import isa_name, select_isa, supported_isas
+from edgefl.native.engine import current_isa, isa_name, select_isa, supported_isas
 from edgefl.train.auto import session_bytes
 from edgefl.train.fit import Session
 
@@ -84,7 +84,7 @@ def rows(model: str, data: bytes, seconds: float = 0.3) -> Iterator[Row]:
         With the fastest kernels every kind of work; with the others, forward and "all" at batch 1.
     """
     graph = read_model(data)
-    best = max(supported_isas())
+    best = current_isa()
     seen: set[str] = set()
     try:
         for isa in (best, *(i for i in reversed(supported_isas()) if i != best)):

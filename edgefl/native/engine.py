@@ -137,6 +137,11 @@ def supported_isas() -> list[int]:
     return [i for i in range(lib.EFL_ISA_COUNT) if lib.efl_isa_supported() >> i & 1]
 
 
+def current_isa() -> int:
+    """Instruction set whose kernels run now; at first the fastest of this machine."""
+    return int(lib.efl_isa_current())
+
+
 def isa_name() -> str:
     """Return the name of the instruction set in use."""
     return str(ffi.string(lib.efl_isa_name(lib.efl_isa_current())).decode())
