@@ -140,14 +140,18 @@ class Model:
         if values == "logits":
             return self.run_quantised(quantised, graph.logits)
         packed = self._engine().outputs(quantised)
-        results, at = list[np.ndarray](), 0
-        for port in graph.outputs:
-            tensor = graph.tensors[port.tensor]
-            stored = packed[:, at : at + tensor.size].reshape(len(packed), *tensor.sample_shape)
-            at += tensor.size
-            give = give_output if values == "stored" else real_output
-            results.append(give(port, tensor, stored))
-        return results[0] if len(results) == 1 else results
+        if len(graph.outputs) == 1:
+            return self._result(graph.outputs[0], packed, values)
+        ends = np.cumsum([graph.tensors[port.tensor].size for port in graph.outputs])
+        parts = zip(graph.outputs, np.split(packed, ends[:-1], axis=1), strict=True)
+        return [self._result(port, part, values) for port, part in parts]
+
+    def _result(self, port: Port, stored: np.ndarray, values: str) -> np.ndarray:
+        """Values of one output, int8 [n, size], as `predict` gives them."""
+        tensor = self._graph.tensors[port.tensor]
+        shaped = stored.reshape(len(stored), *tensor.sample_shape)
+        give = give_output if values == "stored" else real_output
+        return give(port, tensor, shaped)
 
     def run_quantised(self, x: np.ndarray, tensor: int) -> np.ndarray:
         """Compute a tensor of the graph from samples that `quantise` or `make_batch` made, int8 [n, ...]."""

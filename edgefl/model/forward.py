@@ -51,6 +51,7 @@ class Forward:
         self.graph = graph
         self._chunk = chunk
         self._engine = Engine(Planner(graph).spec(params or graph_params(graph), chunk))
+        self._columns: dict[tuple[int, ...], tuple[int, list[tuple[int, slice]], int]] = {}
 
     @property
     def memory(self) -> tuple[int, int]:
@@ -74,7 +75,7 @@ class Forward:
         ndarray of int8, shape (n, size of the tensor)
         """
         tensor = self.graph.output if tensor is None else tensor
-        return self._run(x, [tensor])
+        return self._run(x, (tensor,))
 
     def outputs(self, x: np.ndarray) -> np.ndarray:
         """Compute all outputs of all samples.
@@ -89,22 +90,31 @@ class Forward:
         ndarray of int8, shape (n, size of all outputs)
             Of each sample its outputs one after another, in file order.
         """
-        return self._run(x, [port.tensor for port in self.graph.outputs])
+        return self._run(x, tuple(port.tensor for port in self.graph.outputs))
 
-    def _run(self, x: np.ndarray, tensors: list[int]) -> np.ndarray:
+    def _run(self, x: np.ndarray, tensors: tuple[int, ...]) -> np.ndarray:
         x = check_input(self.graph, x)
         self._engine.forget()
-        last = 1 + max(i for i, node in enumerate(self.graph.nodes) if node.output in tensors)
-        sizes = [self.graph.tensors[t].size for t in tensors]
-        out = np.empty((len(x), sum(sizes)), np.int8)
+        if tensors not in self._columns:
+            self._columns[tensors] = self._find(tensors)
+        last, columns, width = self._columns[tensors]
+        out = np.empty((len(x), width), np.int8)
         for at in range(0, len(x), self._chunk):
             part = x[at : at + self._chunk]
             self._engine.forward(part, 0, last)
-            column = 0
-            for t, size in zip(tensors, sizes, strict=True):
-                out[at : at + len(part), column : column + size] = self._engine.tensor(t, len(part))
-                column += size
+            for t, column in columns:
+                out[at : at + len(part), column] = self._engine.tensor(t, len(part))
         return out
+
+    def _find(self, tensors: tuple[int, ...]) -> tuple[int, list[tuple[int, slice]], int]:
+        """How many operators make these tensors, the columns of each in a result, and its width."""
+        last = 1 + max(i for i, node in enumerate(self.graph.nodes) if node.output in tensors)
+        columns, width = list[tuple[int, slice]](), 0
+        for t in tensors:
+            size = self.graph.tensors[t].size
+            columns.append((t, slice(width, width + size)))
+            width += size
+        return last, columns, width
 
     def input_rms(self, x: np.ndarray) -> list[float]:
         """Root mean square of (x - zero) over the input of each of graph.params, over all samples."""

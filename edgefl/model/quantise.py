@@ -19,6 +19,7 @@ from edgefl.model.graph import Graph, Port, Tensor
 
 Samples: TypeAlias = "np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]"
 
+_STORED = {"int8": np.dtype(np.int8), "uint8": np.dtype(np.uint8), "int16": np.dtype(np.int16)}
 _CHUNK = 1 << 20  # values quantised at a time: 4 MB of float32 beside the result
 
 
@@ -71,14 +72,14 @@ def _arrays(graph: Graph, x: Samples) -> list[np.ndarray]:
 def _quantise_input(graph: Graph, port: Port, x: np.ndarray) -> np.ndarray:
     tensor = graph.tensors[port.tensor]
     own = tensor.sample_shape
-    if x.ndim < 1 or _without_ones(x.shape[1:]) != _without_ones(own):
+    if x.ndim < 1 or (x.shape[1:] != own and _without_ones(x.shape[1:]) != _without_ones(own)):
         raise DataError(
             f"x has shape {list(x.shape)}", hint=f"this model takes [n, {', '.join(map(str, own))}]"
         )
     if len(x) == 0:
         raise DataError("x has no samples; at least one is needed")
     shape = (len(x), *tensor.shape)
-    if x.dtype == port.dtype and x.dtype.kind in "iu":
+    if x.dtype == _STORED.get(port.dtype):
         return take_input(port, tensor, np.ascontiguousarray(x)).reshape(shape)
     if x.dtype.kind != "f":
         own_dtype = "" if port.dtype == "float32" else f" or its stored {port.dtype}"

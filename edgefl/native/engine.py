@@ -35,6 +35,8 @@ Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 
 TERMS_MAX: int = lib.EFL_TERMS_MAX
+_INT8 = np.dtype(np.int8)
+_INT8_ARRAY = ffi.typeof("int8_t[]")
 LSTM_BYTES: int = lib.EFL_LSTM_BYTES
 FAN_OUT_MAX: int = lib.EFL_FAN_OUT_MAX
 
@@ -159,6 +161,7 @@ class Engine:
 
     def __init__(self, spec: PlanSpec) -> None:
         self._spec = spec
+        self._input_size = sum(spec.tensors[t].size for t in spec.inputs)
         self._keep: list[Any] = []
         self.arena: Int8 = allocate(max(spec.arena_bytes, 64))
         self._plan = ffi.new("efl_plan *")
@@ -244,16 +247,15 @@ class Engine:
 
     def _input(self, x: Int8, first: int = 0) -> Any:
         """Pointer to a single input; several ones are copied into the arena before operator 0."""
-        spec = self._spec
-        size = sum(spec.tensors[t].size for t in spec.inputs)
-        if x.dtype != np.int8 or not x.flags.c_contiguous or x.size != len(x) * size or len(x) > spec.n_max:
+        spec, size = self._spec, self._input_size
+        if x.dtype != _INT8 or not x.flags.c_contiguous or x.size != len(x) * size or len(x) > spec.n_max:
             raise ValueError(f"x must be contiguous int8 [n, {size}], n up to {spec.n_max}")
         if len(spec.inputs) > 1 and first == 0:
             at, rows = 0, x.reshape(len(x), size)
             for t in spec.inputs:
                 self.tensor(t, len(x))[:] = rows[:, at : at + spec.tensors[t].size]
                 at += spec.tensors[t].size
-        return ffi.from_buffer("int8_t[]", x)
+        return ffi.from_buffer(_INT8_ARRAY, x)
 
     def _make(self, kind: str, values: Sequence[Any] | dict[str, Any] | int) -> Any:
         made = ffi.new(kind, values or 1)
