@@ -93,19 +93,6 @@ void EFL_FN(max_i8)(int8_t *dst, const int8_t *a, size_t n)
     for (size_t i = 0; i < n; i++) dst[i] = a[i] > dst[i] ? a[i] : dst[i];
 }
 
-void EFL_FN(add_i8)(int8_t *y, const int8_t *a, const int8_t *b, size_t n, const efl_add_params *p)
-{
-    const int32_t m0 = p->m0, m1 = p->m1, bias = p->bias, shift = p->shift, zero = p->zero, lo = p->lo,
-                  hi = p->hi;
-    for (size_t i = 0; i < n; i++) {
-        /* m < 2^21 and |a| <= 128: below 2^29 each, bias below 2^30 */
-        int32_t v = ((m0 * a[i] + m1 * b[i] + bias) >> shift) + zero;
-        v = v < lo ? lo : v;
-        v = v > hi ? hi : v;
-        y[i] = (int8_t)v;
-    }
-}
-
 void EFL_FN(mul_i8)(int8_t *y, const int8_t *a, const int8_t *b, size_t n, const efl_mul_params *p)
 {
     const int32_t za = p->a_zero, zb = p->b_zero, zero = p->y_zero;

@@ -23,6 +23,29 @@ static span inside(int32_t out, int32_t stride, int32_t pad, int32_t kernel, int
     return s;
 }
 
+/* Channels at a time, so that their sums or marks fit on the stack. */
+#define STRIPE 256
+
+/* sum [n] <- over rows r and columns q of the map x, channels from c0 on. */
+static void sum_window(int32_t *sum, const int8_t *x, const efl_dims *d, span r, span q, int32_t c0,
+                       int32_t n)
+{
+    const efl_kernel_table *k = efl_kernels();
+    const int32_t c = d->ci, cols = q.to - q.from;
+    memset(sum, 0, (size_t)n * sizeof(int32_t));
+    if (n == c && cols == d->wi) {
+        k->sum_cols(sum, x + r.from * d->wi * c, (size_t)((r.to - r.from) * cols), (size_t)c);
+        return;
+    }
+    for (int32_t iy = r.from; iy < r.to; iy++) {
+        const int8_t *row = x + (iy * d->wi + q.from) * c + c0;
+        if (n == c)
+            k->sum_cols(sum, row, (size_t)cols, (size_t)c);
+        else
+            for (int32_t ix = 0; ix < cols; ix++) k->sum_cols(sum, row + ix * c, 1, (size_t)n);
+    }
+}
+
 static int8_t clamp_i8(int32_t v, int32_t lo, int32_t hi)
 {
     return (int8_t)(v < lo ? lo : v > hi ? hi : v);
@@ -37,11 +60,13 @@ void efl_avgpool_i8_fwd(int8_t *y, const int8_t *x, const efl_dims *d, int32_t l
                 const span r = inside(oy, d->sh, d->pt, d->kh, d->hi),
                            q = inside(ox, d->sw, d->pl, d->kw, d->wi);
                 const int32_t count = (r.to - r.from) * (q.to - q.from);
-                for (int32_t j = 0; j < c; j++) {
-                    int32_t sum = 0;
-                    for (int32_t iy = r.from; iy < r.to; iy++)
-                        for (int32_t ix = q.from; ix < q.to; ix++) sum += x[(iy * d->wi + ix) * c + j];
-                    y[j] = clamp_i8((sum > 0 ? sum + count / 2 : sum - count / 2) / count, lo, hi);
+                for (int32_t c0 = 0; c0 < c; c0 += STRIPE) {
+                    const int32_t n = c - c0 < STRIPE ? c - c0 : STRIPE;
+                    int32_t sum[STRIPE];
+                    sum_window(sum, x, d, r, q, c0, n);
+                    for (int32_t j = 0; j < n; j++)
+                        y[c0 + j] =
+                            clamp_i8((sum[j] > 0 ? sum[j] + count / 2 : sum[j] - count / 2) / count, lo, hi);
                 }
             }
 }
@@ -104,9 +129,6 @@ void efl_maxpool_i8_fwd(int8_t *y, const int8_t *x, const efl_dims *d, int32_t l
             }
 }
 
-/* Channels at a time, so that the marks of the first maximum fit on the stack. */
-#define STRIPE 256
-
 void efl_maxpool_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *x, const efl_dims *d)
 {
     const efl_kernel_table *k = efl_kernels();
@@ -140,13 +162,17 @@ void efl_mean_i8_fwd(int8_t *y, const int8_t *x, const efl_dims *d, const efl_re
     const float lo = (float)rq->lo, hi = (float)rq->hi;
     /* The zero points enter as XNNPACK adds them, which decides ties: 0 of 89 600 outputs differ. */
     const float bias = (float)rq->y_zero - (float)(pixels * rq->x_zero) * rq->mult[0];
+    const span rows = {0, d->hi}, cols = {0, d->wi};
     for (int32_t s = 0; s < d->n; s++, x += pixels * c, y += c)
-        for (int32_t j = 0; j < c; j++) {
-            int32_t sum = 0;
-            for (int32_t i = 0; i < pixels; i++) sum += x[i * c + j];
-            float v = (float)sum * rq->mult[0] + bias;
-            v = v < lo ? lo : v > hi ? hi : v;
-            y[j] = (int8_t)efl_rne(v);
+        for (int32_t c0 = 0; c0 < c; c0 += STRIPE) {
+            const int32_t n = c - c0 < STRIPE ? c - c0 : STRIPE;
+            int32_t sum[STRIPE];
+            sum_window(sum, x, d, rows, cols, c0, n);
+            for (int32_t j = 0; j < n; j++) {
+                float v = (float)sum[j] * rq->mult[0] + bias;
+                v = v < lo ? lo : v > hi ? hi : v;
+                y[c0 + j] = (int8_t)efl_rne(v);
+            }
         }
 }
 
