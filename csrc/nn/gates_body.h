@@ -69,3 +69,47 @@ void EFL_FN(tanh_i16)(int16_t *y, const int16_t *x, size_t n, int32_t whole)
         y[i] = (int16_t)(v > 0 ? t : v < 0 ? -t : 0);
     }
 }
+
+/* ---------------------------------------------------------------- backward; products stay below 2^30 */
+
+/* x / 2^s, round to nearest even, |x| <= 2^30, 0 <= s <= 31. */
+static inline int32_t EFL_FN(even_shift)(int32_t x, int32_t s)
+{
+    const int32_t half = s > 0 ? (1 << (s - 1)) - 1 : 0, odd = s > 0 ? 1 : 0;
+    return (x + half + ((x >> s) & odd)) >> s;
+}
+
+void EFL_FN(times_sigmoid_slope)(int32_t *x, const int16_t *d, const int16_t *a, const int16_t *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const int32_t slope = EFL_FN(even_shift)(s[i] * (32768 - s[i]), 15); /* at most 2^13 */
+        x[i] = d[i] * EFL_FN(even_shift)(a[i] * slope, 15);
+    }
+}
+
+void EFL_FN(times_tanh_slope)(int32_t *x, const int16_t *d, const int16_t *a, const int16_t *t, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const int32_t slope = 32768 - EFL_FN(even_shift)(t[i] * t[i], 15);
+        x[i] = d[i] * EFL_FN(even_shift)(a[i] * slope, 15);
+    }
+}
+
+void EFL_FN(join_cell)(int32_t *x, const int16_t *d, const int16_t *f, size_t n, int32_t sx, int32_t sd)
+{
+    for (size_t i = 0; i < n; i++) x[i] = EFL_FN(even_shift)(x[i], sx) + EFL_FN(even_shift)(d[i] * f[i], sd);
+}
+
+int32_t EFL_FN(narrow_cell)(int16_t *d, const int32_t *x, const int16_t *c, size_t n, int32_t s, int32_t clip)
+{
+    const int32_t bound = clip ? clip : 65536;
+    int32_t any = 0;
+    for (size_t i = 0; i < n; i++) {
+        int32_t v = EFL_FN(even_shift)(x[i], s);
+        v = v < -32767 ? -32767 : v > 32767 ? 32767 : v;
+        v = c[i] == bound || c[i] == -bound ? 0 : v;
+        any |= v;
+        d[i] = (int16_t)v;
+    }
+    return any != 0;
+}

@@ -8,7 +8,7 @@
 #include "nn/lstm.h"
 #include "nn/plan.h"
 
-static int16_t *state_of(const efl_plan *plan, const efl_op *op)
+int16_t *efl_recurrent_state(const efl_plan *plan, const efl_op *op)
 {
     return op->state < 0 ? NULL : (int16_t *)(void *)(plan->arena + op->state);
 }
@@ -49,8 +49,7 @@ static efl_status lstm_check(const efl_plan *plan, const efl_op *op)
         const efl_status status = gate_check(&plan->params[op->param + i], &d, i < EFL_GATE_N ? d.ci : d.co);
         if (status != EFL_OK) return status;
     }
-    if (op->n_edges) return EFL_E_OP;
-    if (op->state < 0) return EFL_OK;
+    if (op->state < 0) return op->n_edges ? EFL_E_NULL : EFL_OK;
     return holds(plan, op->state, (int64_t)efl_lstm_saved_bytes(&d)) ? EFL_OK : EFL_E_SIZE;
 }
 
@@ -86,8 +85,8 @@ void efl_recurrent_run(const efl_plan *plan, const efl_op *op, const int8_t *x, 
     const int32_t x_zero = plan->tensors[op->in0].zero, y_zero = plan->tensors[op->out].zero;
     int8_t *y = efl_plan_tensor(plan, op->out);
     if (op->kind == EFL_OP_LSTM)
-        efl_lstm_i8_fwd(y, state_of(plan, op), x, &plan->params[op->param], &d, op->lstm, x_zero, y_zero,
-                        plan->scratch);
+        efl_lstm_i8_fwd(y, efl_recurrent_state(plan, op), x, &plan->params[op->param], &d, op->lstm, x_zero,
+                        y_zero, plan->scratch);
     else
-        efl_svdf_i8_fwd(y, state_of(plan, op), x, &d, op->svdf, x_zero, y_zero, plan->scratch);
+        efl_svdf_i8_fwd(y, efl_recurrent_state(plan, op), x, &d, op->svdf, x_zero, y_zero, plan->scratch);
 }

@@ -10,6 +10,7 @@
 #include "nn/error.h"
 #include "nn/narrow.h"
 #include "nn/plan.h"
+#include "nn/recurrent.h"
 #include "nn/round.h"
 #include "nn/scratch.h"
 #include "nn/sgd.h"
@@ -67,6 +68,7 @@ static size_t take(layout *l, const efl_op *op, const efl_param *p, const efl_di
 size_t efl_backward_scratch_bytes(const efl_plan *plan, const efl_op *op)
 {
     if (!op->n_edges) return 0;
+    if (op->kind == EFL_OP_LSTM) return efl_lstm_backward_bytes(plan, op);
     const efl_dims d = efl_op_dims(op, plan->n_max);
     const efl_param *p = op->param >= 0 ? &plan->params[op->param] : NULL;
     layout l;
@@ -209,6 +211,18 @@ static void propagate(const efl_plan *plan, const efl_op *op, const efl_error *e
     }
 }
 
+/* An LSTM hands its error on and updates in one pass over its steps. */
+static void backward_lstm(const efl_plan *plan, const efl_op *op, const int8_t *input, int32_t n,
+                          const efl_step *step)
+{
+    const efl_error e = collect(plan, op, (size_t)n * (size_t)plan->tensors[op->out].size);
+    efl_error dx = {0};
+    if (op->edge0 >= 0) dx = edge_error(plan, op->edge0);
+    efl_lstm_backward(plan, op, op->edge0 >= 0 ? &dx : NULL, &e, efl_plan_source(plan, op->in0, input), n,
+                      step);
+    if (op->edge0 >= 0) edge_store(plan, op->edge0, &dx);
+}
+
 static void backward(const efl_plan *plan, const efl_op *op, const int8_t *input, int32_t n,
                      const efl_step *step)
 {
@@ -241,6 +255,7 @@ efl_status efl_plan_train(const efl_plan *plan, efl_outcome *seen, const int8_t 
     const efl_status status = efl_plan_score(plan, seen, x, target, n);
     if (status != EFL_OK) return status;
     for (int32_t i = plan->n_ops - 1; i >= 0; i--)
-        if (plan->ops[i].n_edges) backward(plan, &plan->ops[i], x, n, step);
+        if (plan->ops[i].n_edges)
+            (plan->ops[i].kind == EFL_OP_LSTM ? backward_lstm : backward)(plan, &plan->ops[i], x, n, step);
     return EFL_OK;
 }

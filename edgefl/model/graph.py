@@ -40,7 +40,7 @@ class Op(IntEnum):
     SVDF = 41  # keeps state from sample to sample; runs, does not train; detail: Svdf
 
 
-FORWARD_ONLY = frozenset({Op.SOFTMAX, Op.LSTM})  # no backward pass: what they depend on stays frozen
+FORWARD_ONLY = frozenset({Op.SOFTMAX})  # no backward pass: what they depend on stays frozen
 
 
 class Act(IntEnum):

@@ -85,6 +85,8 @@ class Session:
         "residual" (weights keep 8 more bits while training) or "none" (stochastic rounding).
     bias_exponents : sequence of int, optional
         j of each segment of the trainable vector; default: from the first 256 samples of the first fit.
+    truncate : int, optional
+        Time steps that the errors of an LSTM go back; default: all.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class Session:
         round: int = 0,
         bias_exponents: Sequence[int] | None = None,
         anchors: Sequence[Sequence[float]] | np.ndarray | None = None,
+        truncate: int | None = None,
     ) -> None:
         self.graph = graph
         self.options = check_options(
@@ -131,7 +134,10 @@ class Session:
             batch_size=self.options.batch_size,
             micro_batch=self.options.micro_batch,
         )
-        self.plan = planner = Planner(graph, {i: self._states[i].train_w for i in self._trained}, heads)
+        if truncate is not None:
+            check_whole("truncate", truncate, 1, MAX_COUNT)
+        trained = {i: self._states[i].train_w for i in self._trained}
+        self.plan = planner = Planner(graph, trained, heads, truncate)
         spec = LossSpec(find_loss(loss).kind, self.options.class_weights, self.options.anchors)
         self._engine = Engine(planner.spec(self._states, self.options.micro_batch, spec))
         self._steps = self._epochs = self._samples = 0

@@ -11,20 +11,11 @@ from __future__ import annotations
 import numpy as np
 from oracle.elementwise import binary_errors, table_error
 from oracle.forward import patches, window_counts
+from oracle.lstm_backward import Gradient, lstm_back
 from oracle.moves import move_errors
-from oracle.numbers import Error8, F, act_bounds, ceil_log2, float_to8, int_to8, rne, rne_shift
+from oracle.numbers import Error8, F, act_bounds, ceil_log2, fan_in, float_to8, int_to8, rne
 
 from edgefl.model.graph import Act, Graph, Node, Op
-
-
-def fan_in(parts: list[Error8 | None]) -> Error8 | None:
-    """Sum of the errors that several readers of one tensor send back."""
-    real = [p for p in parts if p is not None]
-    if len(real) < 2:
-        return real[0] if real else None
-    low = max(min(p.k for p in real), max(p.k for p in real) - 20)
-    total = sum(p.e << (p.k - low) if p.k >= low else rne_shift(p.e, low - p.k) for p in real)
-    return int_to8(np.asarray(total), low)
 
 
 def _mask(graph: Graph, node: Node, error: Error8, y: np.ndarray) -> Error8:
@@ -152,11 +143,14 @@ def _maximum(graph: Graph, node: Node, error: Error8, x: np.ndarray) -> Error8 |
 
 
 def gradients(
-    graph: Graph, values: dict[int, np.ndarray], head_errors: dict[int, np.ndarray]
-) -> dict[int, tuple[np.ndarray, np.ndarray, int]]:
-    """(A, B, k) of each param of the graph; params that no error reaches are absent."""
+    graph: Graph,
+    values: dict[int, np.ndarray],
+    head_errors: dict[int, np.ndarray],
+    truncate: int | None = None,
+) -> dict[int, list[Gradient]]:
+    """(A, B, k) of each param of the graph, of an LSTM several; params that no error reaches are absent."""
     errors: dict[int, list[Error8 | None]] = {t: [float_to8(e)] for t, e in head_errors.items()}
-    found: dict[int, tuple[np.ndarray, np.ndarray, int]] = {}
+    found: dict[int, list[Gradient]] = {}
     for node in reversed(graph.nodes):
         total = fan_in(errors.pop(node.output, []))
         if total is None:
@@ -173,9 +167,12 @@ def gradients(
                 errors.setdefault(t, []).append(back)
             continue
         x = values[node.inputs[0]]
-        if node.param >= 0:
+        if node.kind is Op.LSTM:
+            back, steps = lstm_back(graph, node, error, x, truncate)
+            found.update(steps)
+        elif node.param >= 0:
             a = _weight_gradient(graph, node, error.e, x)
-            found[node.param] = (a, error.e.sum(axis=(0, 1, 2)), error.k)
+            found[node.param] = [(a, error.e.sum(axis=(0, 1, 2)), error.k)]
             back = _input_error(graph, node, error)
         elif node.kind is Op.ADD:
             back = error if error.e.any() else None

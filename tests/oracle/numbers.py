@@ -72,3 +72,13 @@ def int_to8(x: np.ndarray, k: int) -> Error8 | None:
     assert m < 1 << 31, "the engine's int32 would overflow"
     sh = max(0, ceil_log2(m) - 7)
     return Error8(np.clip(rne_shift(x, sh), -127, 127), k + sh)
+
+
+def fan_in(parts: list[Error8 | None]) -> Error8 | None:
+    """Sum of the errors that several readers of one tensor send back."""
+    real = [p for p in parts if p is not None]
+    if len(real) < 2:
+        return real[0] if real else None
+    low = max(min(p.k for p in real), max(p.k for p in real) - 20)
+    total = sum(p.e << (p.k - low) if p.k >= low else rne_shift(p.e, low - p.k) for p in real)
+    return int_to8(np.asarray(total), low)

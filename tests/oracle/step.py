@@ -12,9 +12,10 @@ import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
-from oracle.backward import gradients, rne_shift
+from oracle.backward import gradients
 from oracle.forward import F, rne, run
 from oracle.losses import Head, errors
+from oracle.numbers import rne_shift
 from oracle.stream import shuffle, start_residual
 
 from edgefl.model.graph import Graph, Op
@@ -50,7 +51,7 @@ def input_params(graph: Graph) -> set[int]:
     for node in graph.nodes:
         if node.kind in (Op.COPY, Op.REQUANT, Op.PAD, Op.MOVE) and any(t in raw for t in node.inputs):
             raw.add(node.output)
-    return {n.param for n in graph.nodes if n.param >= 0 and n.inputs[0] in raw}
+    return {p for n in graph.nodes for p in n.params if n.source(p) in raw}
 
 
 def input_rate(scale: float) -> np.float32:
@@ -100,6 +101,7 @@ class Oracle:
         residuals: bool = True,
         loss: str = "softmax_ce",
         anchors: np.ndarray | None = None,
+        truncate: int | None = None,
     ) -> None:
         graph = copy.copy(graph)
         graph.params = [copy.copy(p) for p in graph.params]
@@ -108,12 +110,12 @@ class Oracle:
         self.start = copy.deepcopy(graph.params)
         self.state = State(graph, select_segments(graph, layers, loss_heads(graph, loss)))
         self.lr, self.seed, self.round = lr, seed, round_
-        self.cap = round(1 / step_cap**2)
+        self.cap, self.truncate = round(1 / step_cap**2), truncate
         self.weights = class_weights
         self.loss, self.anchors = loss, anchors
         self.heads = loss_heads(graph, loss)
         self.near_input = input_params(graph)
-        self.nodes = {n.param: n for n in graph.nodes if n.param >= 0}
+        self.nodes = {p: n for n in graph.nodes for p in n.params}
         self.live = {
             i: live_channels(p.q, p.scales, p.q.ndim - 1 if self.nodes[i].kind is Op.DWCONV2D else 0)
             for i, p in enumerate(graph.params)
@@ -137,8 +139,11 @@ class Oracle:
             values = run(graph, x[i : i + size])
             heads = [self._head(values, t) for t in self.heads]
             found = errors(self.loss, heads, y[i : i + size], self.weights, self.anchors)
-            for param, grad in gradients(graph, values, dict(zip(self.heads, found, strict=True))).items():
-                sums[param] = merge(sums.get(param), grad)
+            tops = dict(zip(self.heads, found, strict=True))
+            for param, grads in gradients(graph, values, tops, self.truncate).items():
+                for a, b, k in grads:
+                    a = a if param in self.state.r else np.zeros_like(a)
+                    sums[param] = merge(sums.get(param), (a, b, k))
         for param, (a, b, k) in sums.items():
             self._update(param, a, b, k, n)
 
@@ -148,7 +153,7 @@ class Oracle:
 
     def _update(self, index: int, a: np.ndarray, b: np.ndarray, k: int, n: int) -> None:
         param, node = self.state.graph.params[index], self.nodes[index]
-        s_x = F(self.state.graph.tensors[node.inputs[0]].scale)
+        s_x = F(self.state.graph.tensors[node.source(index)].scale)
         scales = np.broadcast_to(param.scales, (param.channels,)).astype(F)
         axis = param.q.ndim - 1 if node.kind is Op.DWCONV2D else 0
         column = [1] * param.q.ndim
