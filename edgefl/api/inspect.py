@@ -53,7 +53,7 @@ def _port(graph: Graph, port: Port) -> dict[str, Any]:
 def _node(graph: Graph, node: Node, trainable: set[int]) -> dict[str, Any]:
     return {
         "index": node.index,
-        "operator": node.kind.name,
+        "operator": node.name,
         "output": list(graph.tensors[node.output].shape),
         "kernel": list(node.kernel) if node.kind in _WINDOWED else None,
         "stride": list(node.stride),

@@ -72,7 +72,9 @@ class Builder:
         values = self.constant(op, slot, ("int8",))
         if len(tensor.scales) != 1 or not _sound(tensor.scales) or not -128 <= tensor.zeros[0] <= 127:
             raise refuse(op, f"has a constant at input {slot} without one scale above 0", "convert it again")
-        return Constant(values.tobytes(), tensor.shape, float(tensor.scales[0]), int(tensor.zeros[0]))
+        return Constant(
+            values.reshape(-1).data.cast("B"), tensor.shape, float(tensor.scales[0]), int(tensor.zeros[0])
+        )
 
     def activation(self, op: RawOp, slot: int = 0) -> int:
         """Give the graph's tensor at input `slot`, made earlier."""

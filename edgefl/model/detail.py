@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a Node says beyond the fields that all operators share: broadcasting, tables, moves, recurrence.
 
-In: nothing (plain data, comparable). Values from the file are kept as bytes, so that two graphs can be
-compared. Invariant: built by edgefl/model/ops_*.py only, which checks it against the tensors' shapes.
+In: nothing (plain data, comparable). Values from the file are bytes or views of it, so that two graphs can
+be compared. Invariant: built by edgefl/model/ops_*.py only, which checks it against the tensors' shapes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Rule(IntEnum):
 class Constant:
     """An operand that stands in the file: int8 values, real value = scale * (q - zero)."""
 
-    values: bytes
+    values: memoryview  # of the file, read-only
     shape: tuple[int, ...]
     scale: float
     zero: int
@@ -39,6 +39,7 @@ class Binary:
     A stride of 0 repeats an operand. Four axes, outermost first, leading ones of 1.
     """
 
+    name: str  # of the file's operator: "SUB"
     rule: Rule
     dims: tuple[int, ...]
     strides: tuple[tuple[int, ...], tuple[int, ...]]
@@ -79,6 +80,7 @@ class Part:
 class Move:
     """Values moved without change: one part for each input, and the value of what no part covers."""
 
+    name: str  # of the file's operator: "SPLIT"
     parts: tuple[Part, ...]
     fill: int | None
 

@@ -162,6 +162,11 @@ class Node:
     index: int = -1  # index of the operator in the file
 
     @property
+    def name(self) -> str:
+        """What to call it in messages: the file's operator where one kind stands for many."""
+        return getattr(self.detail, "name", self.kind.name)
+
+    @property
     def params(self) -> range:
         """Indices into Graph.params."""
         return range(self.param, self.param + self.n_params) if self.param >= 0 else range(0)

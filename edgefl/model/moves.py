@@ -4,19 +4,23 @@
 In: an input's shape, the indices taken along each of its axes, the order of the axes in the result, the
 result's shape and where the taken block starts there. Out: a Part: loops with a table of input offsets for
 each axis, and runs of neighbours that are copied at once. Refuses (None) more axes than the C core loops
-over. Invariant: every offset lies inside the input and every run inside the result.
+over, and tables of over MAX_ENTRIES. Invariant: what is read lies inside the input, what is written inside
+the result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import TypeAlias
 
 import numpy as np
 
 from edgefl.model.detail import AXES, Part
 
-Picks = Sequence[Sequence[int] | np.ndarray | range]
+MAX_ENTRIES = 1 << 20  # of a part's tables: 4 MB
+Offsets: TypeAlias = "range | np.ndarray"
+Picks: TypeAlias = "Sequence[Sequence[int] | np.ndarray | range]"
 
 
 def whole(shape: Sequence[int]) -> list[range]:
@@ -49,38 +53,47 @@ def part(
     Returns
     -------
     Part or None
-        None if more than AXES loops remain.
+        None if more than AXES loops or MAX_ENTRIES offsets remain.
     """
     x_steps, y_steps = _steps(x_shape), _steps(y_shape)
-    y_start = y_start or [0] * len(y_shape)
-    start = sum(at * step for at, step in zip(y_start, y_steps, strict=True))
-    base, loops = 0, list[tuple[np.ndarray, int]]()
+    start = sum(at * step for at, step in zip(y_start or (), y_steps, strict=False))
+    base, loops = 0, list[tuple[Offsets, int]]()
     for axis, y_step in zip(order or range(len(x_shape)), y_steps, strict=True):
-        offsets = np.asarray(picks[axis], np.int64) * x_steps[axis]
+        offsets = _times(picks[axis], x_steps[axis])
         if len(offsets) == 1:
             base += int(offsets[0])
         else:
             loops.append((offsets, y_step))
     run = 1
-    while loops and loops[-1][1] == run and bool((np.diff(loops[-1][0]) == run).all()):
+    while loops and loops[-1][1] == run and _is_regular(loops[-1][0], run):
         offsets, _ = loops.pop()
         base, run = base + int(offsets[0]), run * len(offsets)
-    while len(loops) > AXES and loops[0][1] == loops[1][1] * len(loops[1][0]):
-        (outer, _), (inner, step) = loops[:2]
-        loops[:2] = [((outer[:, None] + inner).reshape(-1), step)]
-    if len(loops) > AXES:
+    entries = sum(len(offsets) for offsets, _ in loops)
+    if len(loops) > AXES or entries > MAX_ENTRIES:
         return None
-    loops = [(np.zeros(1, np.int64), 0)] * (AXES - len(loops)) + loops
-    tables = [offsets for offsets, _ in loops]
+    tables = [np.zeros(1, np.int64)] * (AXES - len(loops)) + [np.asarray(o, np.int64) for o, _ in loops]
     tables[0] = tables[0] + base
     return Part(
         dims=tuple(len(t) for t in tables),
         run=run,
         start=start,
-        strides=tuple(step for _, step in loops),
+        strides=(0,) * (AXES - len(loops)) + tuple(step for _, step in loops),
         offsets=np.concatenate(tables).astype("<i4").tobytes(),
-        once=all(len(set(np.asarray(p).tolist())) == len(p) for p in picks),
+        once=all(isinstance(p, range) or len(np.unique(p)) == len(p) for p in picks),
     )
+
+
+def _times(picks: Sequence[int] | np.ndarray | range, step: int) -> Offsets:
+    """Offsets of these indices; a range stays one, so that long axes cost nothing."""
+    if isinstance(picks, range):
+        return range(picks.start * step, picks.stop * step, picks.step * step)
+    return np.asarray(picks, np.int64) * step
+
+
+def _is_regular(offsets: Offsets, step: int) -> bool:
+    if isinstance(offsets, range):
+        return offsets.step == step
+    return bool((np.diff(offsets) == step).all())
 
 
 def _steps(shape: Sequence[int]) -> list[int]:

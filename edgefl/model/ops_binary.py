@@ -106,7 +106,7 @@ def _binary(rule: Rule, subtract: bool = False) -> Callable[[Builder, RawOp], No
             b.add(Node(Op.ADD, (tensors[0], tensors[1]), y, act=act, index=op.index))
             return
         minus = (subtract and first, subtract and not first)
-        detail = Binary(rule, loops[0], loops[1:], minus, constant)
+        detail = Binary(op.name, rule, loops[0], loops[1:], minus, constant)
         b.add(Node(Op.BINARY, tuple(tensors), y, act=act, detail=detail, index=op.index))
 
     return build

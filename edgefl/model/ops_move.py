@@ -16,7 +16,7 @@ from edgefl.model.build import Builder, refuse
 from edgefl.model.detail import AXES, Move, Part
 from edgefl.model.flat import RawOp
 from edgefl.model.graph import Node, Op
-from edgefl.model.moves import Picks, nearest, part, whole
+from edgefl.model.moves import MAX_ENTRIES, Picks, nearest, part, whole
 from edgefl.model.shape import to_hwc
 
 MAX_PARTS = 64
@@ -44,8 +44,10 @@ def _emit(
         b.same_quantisation(op, x, y)
     known = tuple(p for p in parts if p is not None)
     if len(known) < len(parts):
-        raise refuse(op, f"moves values along more than {AXES} axes", "edgefl takes fewer")
-    b.add(Node(Op.MOVE, tensors, y, detail=Move(known, fill), index=op.index))
+        raise refuse(
+            op, f"moves single values along over {AXES} axes, or along axes of over {MAX_ENTRIES} in all"
+        )
+    b.add(Node(Op.MOVE, tensors, y, detail=Move(op.name, known, fill), index=op.index))
 
 
 def _axis(op: RawOp, axis: int, rank: int) -> int:

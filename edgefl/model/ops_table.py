@@ -19,7 +19,8 @@ from edgefl.model.flat import RawOp
 from edgefl.model.graph import Act, Node, Op
 from edgefl.model.tables import Quant
 
-Made = tuple[list[int], list[float]]
+MAX_TABLES = 4096  # of PRELU, one for each channel: 3 MB
+Made = tuple[list[int], list[float]] | tuple[np.ndarray, np.ndarray]
 
 
 def _start(b: Builder, op: RawOp) -> tuple[int, int, Quant]:
@@ -31,16 +32,16 @@ def _start(b: Builder, op: RawOp) -> tuple[int, int, Quant]:
     return x, y, Quant(float(b.scale(x)), b.zero(x), float(b.scale(y)), b.zero(y))
 
 
-def _finish(b: Builder, op: RawOp, x: int, y: int, made: list[Made], act: Act = Act.NONE) -> None:
-    values = np.array([v for v, _ in made], np.int8).tobytes()
-    slopes, k = tables.packed_slopes([s for _, one in made for s in one])
+def _finish(b: Builder, op: RawOp, x: int, y: int, made: Made, act: Act = Act.NONE) -> None:
+    values = np.array(made[0], np.int8).tobytes()
+    slopes, k = tables.packed_slopes(made[1])
     b.add(Node(Op.TABLE, (x,), y, act=act, detail=Table(op.name, values, slopes, k), index=op.index))
 
 
 def _plain(make: Callable[[Quant], Made]) -> Callable[[Builder, RawOp], None]:
     def build(b: Builder, op: RawOp) -> None:
         x, y, q = _start(b, op)
-        _finish(b, op, x, y, [make(q)])
+        _finish(b, op, x, y, make(q))
 
     return build
 
@@ -48,7 +49,7 @@ def _plain(make: Callable[[Quant], Made]) -> Callable[[Builder, RawOp], None]:
 def _rectified(act: Act) -> Callable[[Builder, RawOp], None]:
     def build(b: Builder, op: RawOp) -> None:
         x, y, q = _start(b, op)
-        _finish(b, op, x, y, [tables.rectified(q, standalone_bounds(act, q.y_scale, q.y_zero))])
+        _finish(b, op, x, y, tables.rectified(q, standalone_bounds(act, q.y_scale, q.y_zero)))
 
     return build
 
@@ -58,7 +59,7 @@ def _leaky(b: Builder, op: RawOp) -> None:
     alpha = float(op.options["Alpha"])
     if not 2.0**-16 <= abs(alpha) <= 2.0**7:
         raise refuse(op, f"has alpha {alpha:g}, edgefl takes 2^-16..2^7", "convert the model again")
-    _finish(b, op, x, y, [tables.leaky(q, alpha)])
+    _finish(b, op, x, y, tables.leaky(q, alpha))
 
 
 def _prelu(b: Builder, op: RawOp) -> None:
@@ -66,7 +67,7 @@ def _prelu(b: Builder, op: RawOp) -> None:
     alpha = b.constant_operand(op, 1)
     codes = np.frombuffer(alpha.values, np.int8).astype(int) - alpha.zero
     channels = b.shape(x)[2]
-    if len(codes) not in (1, channels) or alpha.shape[-1:] != (len(codes),):
+    if len(codes) not in (1, channels) or len(codes) > MAX_TABLES or alpha.shape[-1:] != (len(codes),):
         raise refuse(
             op,
             f"has factors {list(alpha.shape)}",
@@ -74,14 +75,15 @@ def _prelu(b: Builder, op: RawOp) -> None:
         )
     if not 2.0**-16 <= q.x_scale * alpha.scale / q.y_scale <= 2.0**7:
         raise refuse(op, "has s_x*s_a/s_y outside 2^-16..2^7", "convert the model again")
-    _finish(b, op, x, y, [tables.prelu(q, int(code), alpha.scale) for code in codes])
+    values, slopes = tables.prelu(q, codes, alpha.scale)
+    _finish(b, op, x, y, (values, slopes))
 
 
 def _hard_swish(b: Builder, op: RawOp) -> None:
     x, y, q = _start(b, op)
-    if b.ratio(x, y) > 64.0:  # LiteRT's own limit: its shift must not be to the left
-        raise refuse(op, "has s_x/s_y over 64", "LiteRT refuses it too; convert the model again")
-    _finish(b, op, x, y, [tables.hard_swish(q)])
+    if b.ratio(x, y) > 127.0:  # LiteRT's own limit is 128: its shift must not be to the left
+        raise refuse(op, "has s_x/s_y over 127", "LiteRT refuses it too; convert the model again")
+    _finish(b, op, x, y, tables.hard_swish(q))
 
 
 def build_square(b: Builder, op: RawOp, x: int) -> None:
@@ -89,7 +91,7 @@ def build_square(b: Builder, op: RawOp, x: int) -> None:
     y = b.output(op, b.shape(x))
     q = Quant(float(b.scale(x)), b.zero(x), float(b.scale(y)), b.zero(y))
     act = b.act(op)
-    _finish(b, op, x, y, [tables.square(q, act_bounds(act, q.y_scale, q.y_zero)[0])], act)
+    _finish(b, op, x, y, tables.square(q, act_bounds(act, q.y_scale, q.y_zero)[0]), act)
 
 
 TABLE_BUILDERS: dict[str, Callable[[Builder, RawOp], None]] = {

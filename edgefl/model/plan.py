@@ -50,7 +50,7 @@ def requant_scales(graph: Graph, node: Node, param: Param) -> np.ndarray:
     mult: np.ndarray = (s_x * param.scales.astype(np.float32)) / s_y
     if not (mult > 0).all() or not (mult < 256).all():
         raise ModelError(
-            f"operator {node.index} ({node.kind.name}): its requantisation scale is outside (0, 256)",
+            f"operator {node.index} ({node.name}): its requantisation scale is outside (0, 256)",
             hint="convert the model again with other calibration data",
         )
     return np.ascontiguousarray(mult, np.float32)

@@ -82,32 +82,33 @@ def square(q: Quant, bounds: Bounds) -> tuple[list[int], list[float]]:
 def rectified(q: Quant, bounds: Bounds) -> tuple[list[int], list[float]]:
     """RELU and its kind: the value on the other scale, then the bounds; slope 0 at a bound, else 1."""
     lo, hi = bounds
-    scaled = _rescaled([c - q.x_zero for c in CODES], q.x_scale / q.y_scale)
-    values = [min(max(v + q.y_zero, max(lo, -128)), min(hi, 127)) for v in scaled]
-    return values, [float(lo < v < hi) for v in values]
+    scaled = _rescaled(_centred(q), q.x_scale / q.y_scale) + q.y_zero
+    values = np.clip(scaled, max(lo, -128), min(hi, 127))
+    return values.tolist(), [float(lo < v < hi) for v in values.tolist()]
 
 
 def leaky(q: Quant, alpha: float) -> tuple[list[int], list[float]]:
     """LEAKY_RELU: x or alpha*x, by the delegate's rule if both factors lie within 2^-8..2^7."""
     ratio = F(q.x_scale) / F(q.y_scale)
     below = ratio * F(alpha)
-    codes = [c - q.x_zero for c in CODES]
+    codes = _centred(q)
     if 2.0**-8 <= ratio <= 2.0**7 and 2.0**-8 <= abs(below) <= 2.0**7:
         m, n = int(np.rint(F(256) * ratio)), int(np.rint(F(256) * below))
-        values = [(v * (m if v >= 0 else n) + 128) >> 8 for v in codes]
+        values = (codes * np.where(codes >= 0, m, n) + 128) >> 8
     else:
-        values = _two_sided(codes, codes, q.x_scale / q.y_scale, q.x_scale * float(F(alpha)) / q.y_scale)
-    stored = [min(max(v + q.y_zero, -128), 127) for v in values]
-    return stored, [1.0 if v >= 0 else float(F(alpha)) for v in codes]
+        under = _rescaled(codes, q.x_scale * float(F(alpha)) / q.y_scale)
+        values = np.where(codes >= 0, _rescaled(codes, q.x_scale / q.y_scale), under)
+    stored = np.clip(values + q.y_zero, -128, 127).tolist()
+    return stored, np.where(codes >= 0, 1.0, float(F(alpha))).tolist()
 
 
-def prelu(q: Quant, alpha: int, scale: float) -> tuple[list[int], list[float]]:
-    """PRELU with the stored factor alpha (its zero point taken off) of that scale."""
-    codes = [c - q.x_zero for c in CODES]
-    below = [v * alpha for v in codes]
-    values = _two_sided(codes, below, q.x_scale / q.y_scale, q.x_scale * scale / q.y_scale)
-    stored = [min(max(v + q.y_zero, -128), 127) for v in values]
-    return stored, [1.0 if v >= 0 else alpha * scale for v in codes]
+def prelu(q: Quant, alphas: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """PRELU with stored factors [n] (zero point taken off) of that scale: values, slopes [n, 256]."""
+    codes, alphas = _centred(q), alphas[:, None].astype(np.int64)
+    under = _rescaled(codes * alphas, q.x_scale * scale / q.y_scale)
+    values = np.where(codes >= 0, _rescaled(codes, q.x_scale / q.y_scale), under)
+    slopes = np.where(codes >= 0, 1.0, alphas * scale)
+    return np.clip(values + q.y_zero, -128, 127), slopes
 
 
 def hard_swish(q: Quant) -> tuple[list[int], list[float]]:
@@ -132,30 +133,32 @@ def hard_swish(q: Quant) -> tuple[list[int], list[float]]:
     return values, [0.0 if x <= -3 else 1.0 if x >= 3 else (2.0 * x + 3.0) / 6.0 for x in xs]
 
 
-def packed_slopes(slopes: list[float]) -> tuple[bytes, int]:
+def packed_slopes(slopes: list[float] | np.ndarray) -> tuple[bytes, int]:
     """int16 m and exponent k with slope = m*2^k, |m| <= 2^14: k = ceil(log2 max) - 14, m rounded to even."""
-    top = max(abs(s) for s in slopes)
+    values = np.array(slopes, np.float64)
+    top = float(np.abs(values).max())
     if top == 0.0:
-        return bytes(2 * len(slopes)), 0
+        return bytes(2 * values.size), 0
     fraction, exponent = math.frexp(top)
     k = exponent - (fraction == 0.5) - 14
-    return np.array([round(math.ldexp(s, -k)) for s in slopes], "<i2").tobytes(), k
+    return np.rint(np.ldexp(values, -k)).astype("<i2").tobytes(), k
 
 
-def _two_sided(above: list[int], below: list[int], over: float, under: float) -> list[int]:
-    """Rescale the first list where it is 0 or more, the second elsewhere."""
-    pairs = zip(above, _rescaled(above, over), _rescaled(below, under), strict=True)
-    return [high if v >= 0 else low for v, high, low in pairs]
+def _centred(q: Quant) -> np.ndarray:
+    return np.arange(-128, 128, dtype=np.int64) - q.x_zero
 
 
-def _rescaled(values: list[int], factor: float) -> list[int]:
-    """Gemmlowp's fixed-point product: doubling high multiply, then a divide by a power of two."""
-    sign = -1 if factor < 0 else 1
+def _rescaled(values: np.ndarray, factor: float) -> np.ndarray:
+    """Gemmlowp's fixed-point product: doubling high multiply, then a divide by a power of two.
+
+    int64 holds it: |value| < 2^8 with factors up to 2^16, or < 2^16 with factors up to 2^7, and m < 2^31.
+    """
     m, shift = _multiplier(abs(factor))
-    made = []
-    for v in values:
-        high = _high_mul(v << max(shift, 0), sign * m, 31, rounded=True)
-        made.append(_divide_by_power(high, max(-shift, 0)))
+    product = (values << max(shift, 0)) * (m if factor >= 0 else -m)
+    nudged = product + np.where(product >= 0, 1 << 30, 1 - (1 << 30))
+    high = np.sign(nudged) * (np.abs(nudged) >> 31)
+    down = max(-shift, 0)
+    made: np.ndarray = np.sign(high) * ((2 * np.abs(high) + (1 << down)) >> (down + 1))
     return made
 
 

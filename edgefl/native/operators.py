@@ -28,7 +28,7 @@ class BinarySpec:
     scales: tuple[float, float]
     scale: float
     minus: tuple[bool, bool]
-    constant: bytes | None
+    constant: memoryview | None  # int8, read where it lies
 
 
 @dataclass
@@ -89,8 +89,7 @@ def binary_struct(spec: BinarySpec, fixed: Any, keep: list[Any]) -> Any:
     """Make an efl_binary; `keep` gets what it points to, except `fixed` (efl_fixed[] or null)."""
     values = ffi.NULL
     if spec.constant is not None:
-        values = ffi.new("int8_t[]", len(spec.constant))
-        ffi.memmove(values, spec.constant, len(spec.constant))
+        values = ffi.from_buffer("int8_t[]", spec.constant)
     made = ffi.new(
         "efl_binary *",
         {
