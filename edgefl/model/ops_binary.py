@@ -38,7 +38,9 @@ def broadcast(a: Sequence[int], b: Sequence[int]) -> Dims | None:
 
 def merged_axes(a: Sequence[int], b: Sequence[int]) -> tuple[Dims, Dims, Dims] | None:
     """Loops over a broadcast result: sizes and both operands' strides, neighbours merged; None: over AXES."""
-    out = broadcast(a, b) or ()
+    out = broadcast(a, b)
+    if out is None:
+        return None
     strides = [_strides(shape, len(out)) for shape in (a, b)]
     loops: list[list[int]] = []
     for n, sa, sb in zip(out, *strides, strict=True):
