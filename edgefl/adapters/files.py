@@ -128,6 +128,9 @@ def write_durable(path: Path, data: bytes, mode: int = PUBLIC, part: Path | None
     except OSError as error:
         part.unlink(missing_ok=True)
         raise storage_error(error, path) from None
+    except BaseException:  # a signal: no part is left either
+        part.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager

@@ -177,8 +177,8 @@ class Model:
         """Take the weights of `data`, a file of the same model (`Trainer.fit` calls this)."""
         graph = read_model(data, self._graph.target)
         graph.requant = self._graph.requant
-        self._graph = graph
         self._forward = None
+        self._graph = graph  # last: an interrupted call has changed nothing
 
     def _info(self, port: Port) -> TensorInfo:
         tensor = self._graph.tensors[port.tensor]

@@ -158,7 +158,8 @@ class Trainer:
         max_steps : int, optional
             Stop after so many steps.
         on_step : callable, optional
-            Called after each step with its number, loss and accuracy.
+            Called after each step with its number, loss and accuracy. Whatever ends a fit early, Ctrl-C or
+            an exception of on_step, leaves model and trainer as they were before the call.
 
         Returns
         -------

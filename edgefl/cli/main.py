@@ -2,9 +2,9 @@
 """`edgefl`: finds the module of a command, runs it, turns every outcome into an exit code.
 
 In: arguments. Out: exit code (0 ok, 64 usage, 65 data or model, 66 missing, 69 unavailable, 70 internal, 74
-I/O, 75 temporary, 77 permission, 78 configuration, 130 interrupted). Refuses to show a traceback unless
-EDGEFL_DEBUG=1. Invariant: starting one command imports that command's group only; no group imports numpy
-before it runs.
+I/O, 75 temporary, 77 permission, 78 configuration, 130 Ctrl-C, 143 SIGTERM). Refuses to show a traceback
+unless EDGEFL_DEBUG=1. Invariant: starting one command imports that command's group only; no group imports
+numpy before it runs.
 
 A group module has `register(commands)`: for each command `parser = commands.add_parser(name, help=...)`, its
 arguments, and `parser.set_defaults(run=function)`; `function(args)` returns the exit code (None is 0).
@@ -17,7 +17,7 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn, TypeAlias
 
 from edgefl import __version__
@@ -40,6 +40,11 @@ GROUPS: dict[str, str] = {
     "status": "edgefl.cli.device",
 }
 INTERRUPTED = 130
+TERMINATED = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, in commands that have something to put in order first."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -95,8 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        return _report("interrupted", INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        code = TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+        return _report(str(stop) or "interrupted", code)
     except OSError as error:
         name = f" ({error.filename})" if error.filename else ""
         return _report(f"{error.strerror or error}{name}", StorageError.exit_code)
@@ -107,6 +113,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         return _report(f"internal error: {what}; set EDGEFL_DEBUG=1 for the details", EdgeflError.exit_code)
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM raises Terminated in here; only in a main thread, others get no signals."""
+    import signal
+
+    def stop(number: int, frame: object) -> None:
+        raise Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _report(line: str, code: int) -> int:

@@ -13,7 +13,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from edgefl.cli.main import Commands
+from edgefl.cli.main import Commands, terminable
 from edgefl.cli.samples import LAYERS_HELP, add_budget, add_model_and_data, numbers, read_samples
 
 if TYPE_CHECKING:
@@ -70,12 +70,15 @@ def run_train(args: argparse.Namespace) -> None:
         memory_budget=args.memory_budget,
     )
     progress = Progress(trainer.metric)
-    try:
-        report = trainer.fit(x, y, args.epochs, max_steps=args.max_steps, on_step=progress.show)
-    finally:
-        progress.end()
-    if args.output:
-        model.save(args.output)
+    with terminable():
+        try:
+            report = trainer.fit(x, y, args.epochs, max_steps=args.max_steps, on_step=progress.show)
+        except KeyboardInterrupt as stop:
+            raise type(stop)("interrupted; nothing was written") from None
+        finally:
+            progress.end()
+        if args.output:
+            model.save(args.output)
     if args.json:
         print(json.dumps(train_json(args, trainer, report)))
         return

@@ -233,6 +233,14 @@ class Engine:
         check(lib.efl_plan_score(self._plan, seen, self._input(x), target, len(x)), "loss")
         return Outcome(seen.loss, seen.hits, seen.terms, len(x))
 
+    def save_counters(self) -> bytes:
+        """Copy the parameters' structs: counters and the state of their sums."""
+        return bytes(ffi.buffer(self._params))
+
+    def load_counters(self, saved: bytes) -> None:
+        """Put back what `save_counters` gave; the pointers in it are this engine's own."""
+        ffi.buffer(self._params)[:] = saved
+
     def counts(self, param: int) -> StepCounts:
         """Return the counters of one parameter."""
         p = self._params[param]

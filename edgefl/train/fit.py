@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgefl.errors import DataError
+from edgefl.errors import DataError, UsageError
 from edgefl.model.forward import Forward, check_input, exponents_of, input_rms
 from edgefl.model.graph import Graph
 from edgefl.model.loss import check_target, find_loss, loss_heads, make_targets
@@ -26,6 +26,7 @@ from edgefl.native.loss import LossSpec, Outcome, Targets
 from edgefl.train.options import check_options, check_whole
 from edgefl.train.report import FitReport, LayerReport, layer_reports
 from edgefl.train.state import own_arrays, training_state
+from edgefl.train.undo import Undo
 from edgefl.types import Batch, RawDelta
 
 CALIBRATION_SAMPLES = 256
@@ -141,6 +142,8 @@ class Session:
         spec = LossSpec(find_loss(loss).kind, self.options.class_weights, self.options.anchors)
         self._engine = Engine(planner.spec(self._states, self.options.micro_batch, spec))
         self._steps = self._epochs = self._samples = 0
+        self._undo: tuple[Undo, list[int] | None, int, int, int] | None = None  # while a fit runs
+        self._in_callback = False
 
     @property
     def size(self) -> int:
@@ -180,24 +183,67 @@ class Session:
         max_steps : int, optional
             Stop after so many steps.
         on_step : callable, optional
-            Called after each step; what it raises ends the training between two steps.
+            Called after each step.
 
         Returns
         -------
         FitReport
             Loss and accuracy of each epoch, and what the step cap did.
+
+        Notes
+        -----
+        Whatever ends a fit early (a signal's KeyboardInterrupt, an exception of `on_step`), even twice in a
+        row, leaves the session as it was before the call.
         """
+        if self._in_callback:
+            raise UsageError("fit was called by the on_step of a fit")
+        self._settle()
         x = check_input(self.graph, batch.x)
         targets = self._targets(batch.y, x)
         check_whole("epochs", epochs, 1, MAX_COUNT)
         if max_steps is not None:
             check_whole("max_steps", max_steps, 1, MAX_COUNT)
+        planned = epochs * -(-len(x) // self.options.batch_size)
+        planned = planned if max_steps is None else min(planned, max_steps)
+        self._undo = (self._checkpoint(), self.exponents, self._steps, self._epochs, self._samples)
+        try:
+            report = self._train(x, targets, planned, on_step)
+        except BaseException:
+            self._in_callback = False
+            self._settle()
+            raise
+        self._undo = None  # from here on the fit counts
+        return report
+
+    def _checkpoint(self) -> Undo:
+        """Remember where a fit begins."""
+        start = self._start_residuals if self._steps == 0 else None
+        return Undo(self.graph, self.segments, self._states, self._engine, start)
+
+    def _start_residuals(self) -> np.ndarray | None:
+        opts = self.options
+        return start_residuals(self.size, opts.seed, opts.round_) if opts.residuals else None
+
+    def _settle(self) -> None:
+        """Undo a fit that was interrupted, if its own attempt to do so was interrupted too."""
+        if self._undo is not None and not self._in_callback:
+            undo, exponents, steps, epochs, samples = self._undo
+            undo.restore()
+            self.exponents, self._steps, self._epochs, self._samples = exponents, steps, epochs, samples
+            self._undo = None
+
+    def _train(
+        self,
+        x: np.ndarray,
+        targets: Targets,
+        planned: int,
+        on_step: Callable[[Step], None] | None,
+    ) -> FitReport:
+        """Train `planned` steps."""
         if self.exponents is None:
             self.exponents = exponents_of(self.segments, self._input_rms(x[:CALIBRATION_SAMPLES]))
         self._samples = max(self._samples, len(x))
         size = self.options.batch_size
-        planned = epochs * -(-len(x) // size)
-        planned = planned if max_steps is None else min(planned, max_steps)
         done, history = 0, list[tuple[float, float]]()
         while done < planned:
             order = shuffled(len(x), self.options.seed, self.options.round_, self._epochs)
@@ -209,10 +255,13 @@ class Session:
                 epoch.add(seen)
                 done += 1
                 if on_step:
+                    self._in_callback = True
                     on_step(Step(done, planned, seen.mean, seen.share))
+                    self._in_callback = False
             self._epochs += 1
             history.append((epoch.mean, epoch.share))
-        return FitReport(done, len(x), history, self.layers(), self.metric)
+        layers = layer_reports(self.graph, self._states, self._engine)
+        return FitReport(done, len(x), history, layers, self.metric)
 
     def _input_rms(self, x: np.ndarray) -> list[float]:
         """Measure the inputs of all operators in the session's own arena, before anything has moved."""
@@ -253,10 +302,12 @@ class Session:
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Run the model as trained so far: int8 [n, outputs]."""
+        self._settle()
         return Forward(self.graph, self._states).run(x)
 
     def layers(self) -> list[LayerReport]:
         """Return what happened to each trained operator."""
+        self._settle()
         return layer_reports(self.graph, self._states, self._engine)
 
     def delta(self) -> RawDelta:
@@ -267,14 +318,14 @@ class Session:
         RawDelta
             A weight coordinate in 1/256 LSB: 256*(q1 - q0) + r1 - r0. A bias coordinate in 2^j LSBs.
         """
+        self._settle()
         if self.exponents is None:
             raise DataError(
                 "there is no delta before the first fit", hint="bias exponents come from its samples"
             )
         values = np.empty(self.size, np.int32)
         limit = np.iinfo(np.int32)
-        opts = self.options
-        r0 = start_residuals(self.size, opts.seed, opts.round_) if opts.residuals else None
+        r0 = self._start_residuals()
         for segment, j in zip(self.segments, self.exponents, strict=True):
             state, param = self._states[segment.param], self.graph.params[segment.param]
             if segment.kind == "weight":
@@ -291,6 +342,7 @@ class Session:
 
     def params(self) -> list[tuple[Segment, np.ndarray]]:
         """Trained tensors for writing back: each segment with q (int8, the weight's shape) or b (int32)."""
+        self._settle()
         out: list[tuple[Segment, np.ndarray]] = []
         for segment in self.segments:
             state, param = self._states[segment.param], self.graph.params[segment.param]
@@ -300,6 +352,7 @@ class Session:
 
     def trained_sha256(self) -> str:
         """Conformance hash: all q then all r of each weight tensor, b (int32 LE) then rb of each bias."""
+        self._settle()
         digest = hashlib.sha256()
         for segment in self.segments:
             state = self._states[segment.param]

@@ -128,7 +128,6 @@ def test_fit_interrupted_leaves_the_graph_unchanged(graph: Graph) -> None:
     with pytest.raises(KeyboardInterrupt):
         session.fit(samples(graph), on_step=stop)
     assert [(p.q.tobytes(), p.b.tobytes()) for p in graph.params] == before
-    assert np.abs(session.delta().values).sum() > 0  # the copies did move
 
 
 @pytest.mark.parametrize("shadow", ["residual", "none"])
