@@ -32,20 +32,6 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def enter_environment(folder: Path) -> None:
-    """Start again with the peers' Python, one thread unless a row asks for more."""
-    from peer_env import environment
-
-    python = environment(folder)
-    quiet = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    os.execve(
-        python,
-        [str(python), str(HERE / "engine.py"), *sys.argv[1:], "--inside"],
-        {**os.environ, **quiet, "PYTHONPATH": path},
-    )
-
-
 def machine() -> str:
     """CPU model and cores."""
     info = Path("/proc/cpuinfo")
@@ -57,7 +43,9 @@ def main() -> int:
     args = arguments()
     if not args.inside:
         sys.path.insert(0, str(ROOT))
-        enter_environment(args.env.resolve())
+        from peer_env import enter
+
+        enter(args.env.resolve(), Path(__file__))
     from engine_rows import ROWS, Figure, Missing
 
     wanted = [name for name in args.rows.split(",") if name]

@@ -9,6 +9,7 @@ libraries.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import venv
@@ -39,3 +40,15 @@ def environment(folder: Path) -> Path:
             print(f"could not install {' '.join(group)}: its rows will say so", file=sys.stderr)
     done.write_text(wanted)
     return python
+
+
+def enter(folder: Path, script: Path) -> None:
+    """Start `script` again with the peers' Python and `--inside`, one thread unless it asks for more."""
+    python = environment(folder)
+    quiet = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    paths = [str(script.resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
+    os.execve(
+        python,
+        [str(python), str(script.resolve()), *sys.argv[1:], "--inside"],
+        {**os.environ, **quiet, "PYTHONPATH": os.pathsep.join(p for p in paths if p)},
+    )

@@ -7,10 +7,12 @@ folder is absent: EDGEFL_SHARED, or `shared` beside the checkout.
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +50,33 @@ def kws(n: int) -> tuple[np.ndarray, np.ndarray]:
     """First n of the 700 MFCC maps: int8 [n, 49, 10, 1], int64 [n]."""
     data = np.load(shared() / "kws01/kws01_mfcc_int8.npz")
     return data["x"][:n], data["y"][:n].astype(np.int64)
+
+
+def digits(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """First n test digits: uint8 [n, 28, 28], int64 [n]."""
+    folder = shared() / "mnist"
+    pixels = np.frombuffer(gzip.open(folder / "t10k-images-idx3-ubyte.gz").read(), np.uint8, offset=16)
+    labels = np.frombuffer(gzip.open(folder / "t10k-labels-idx1-ubyte.gz").read(), np.uint8, offset=8)
+    return pixels.reshape(-1, 28, 28)[:n], labels[:n].astype(np.int64)
+
+
+def real_inputs(name: str, detail: dict[str, Any], n: int) -> np.ndarray | None:
+    """Real samples for a model of the shared folder, as its first input (LiteRT's details) takes them."""
+    shape, (scale, zero) = tuple(detail["shape"]), detail["quantization"]
+    if name.startswith(("resnet8", "cifar10")):
+        return cifar(n)[0].reshape(n, *shape)
+    if name.startswith("kws"):
+        return kws(n)[0].reshape(n, *shape)
+    if "mnist" not in name and name != "trained_lstm_int8":
+        return None
+    real = digits(n)[0].astype(np.float32) / 255
+    if name == "trained_lstm_int8":
+        real = (real - 0.1307) / 0.3081
+    if detail["dtype"] == np.float32:
+        return real.reshape(n, *shape)
+    limit = np.iinfo(detail["dtype"])
+    stored = np.clip(np.rint(real / scale) + zero, limit.min, limit.max)
+    return stored.astype(detail["dtype"]).reshape(n, *shape)
 
 
 def noise(graph: Graph, n: int = 1) -> np.ndarray:

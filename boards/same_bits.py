@@ -11,7 +11,6 @@ subnormals in NEON.  Emulation says nothing about time.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import os
 import shutil
@@ -25,7 +24,7 @@ from arm_python import ROOT, TARGETS, arm_python
 
 sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
-from samples import cifar, kws, model_bytes, shared  # noqa: E402
+from samples import cifar, digits, kws, model_bytes  # noqa: E402
 
 from edgefl.model.quantise import quantise  # noqa: E402
 from edgefl.model.read import read_model  # noqa: E402
@@ -40,19 +39,16 @@ SAMPLES = 640  # of an epoch: real data, as much as emulation bears
 Line = tuple[str, str, str, int, str]  # run, where, kernels, threads, hash
 
 
-def digits(n: int) -> tuple[np.ndarray, np.ndarray]:
+def lstm_digits(n: int) -> tuple[np.ndarray, np.ndarray]:
     """First n test digits in the LSTM's input quantisation."""
-    folder = shared() / "mnist"
-    pixels = np.frombuffer(gzip.open(folder / "t10k-images-idx3-ubyte.gz").read(), np.uint8, offset=16)
-    labels = np.frombuffer(gzip.open(folder / "t10k-labels-idx1-ubyte.gz").read(), np.uint8, offset=8)
-    real = (pixels.reshape(-1, 28, 28)[:n].astype(np.float32) / 255 - 0.1307) / 0.3081
-    graph = read_model(model_bytes(MODELS["lstm"]))
-    return quantise(graph, real), labels[:n].astype(np.int64)
+    pixels, labels = digits(n)
+    real = (pixels.astype(np.float32) / 255 - 0.1307) / 0.3081
+    return quantise(read_model(model_bytes(MODELS["lstm"])), real), labels
 
 
 def pack(path: Path) -> None:
     """Write models and samples where the runner finds them."""
-    data = {"resnet8": cifar(SAMPLES), "kws": kws(SAMPLES), "lstm": digits(SAMPLES)}
+    data = {"resnet8": cifar(SAMPLES), "kws": kws(SAMPLES), "lstm": lstm_digits(SAMPLES)}
     parts: dict[str, np.ndarray] = {}
     for name, (x, y) in data.items():
         model = np.frombuffer(model_bytes(MODELS[name]), np.uint8)

@@ -35,8 +35,10 @@ def fixed_multipliers(graph: Graph, node: Node) -> list[Multiplier] | None:
     if node.kind is Op.LSTM:
         return None  # its own rule is in integers already
     if node.param >= 0:
-        scales = graph.params[node.param].scales
-        if node.kind is Op.DENSE and scales.size == 1:  # TFLite multiplies these two in float32
+        param = graph.params[node.param]
+        scales = param.scales
+        # TFLite multiplies these two in float32 in dense layers with one scale and in all of uint8 files
+        if scales.size == 1 and (node.kind is Op.DENSE or param.unsigned):
             return [multiplier(float(s_x * np.float32(scales[0])) / float(s_y))]
         return [multiplier(float(s_x) * float(s) / float(s_y)) for s in scales]
     if node.kind is Op.MEAN:
