@@ -8,7 +8,9 @@ after a crash or a full disk the old file or the new one is there, never a part.
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from edgefl.adapters.files import write_durable
@@ -33,6 +35,25 @@ def read_file(path: str | os.PathLike[str], what: str, limit: int) -> bytes:
     if len(data) > limit:
         raise DataError(f"the {what} {os.fspath(path)} has more than {limit} bytes")
     return data
+
+
+def map_file(path: str | os.PathLike[str], what: str, limit: int) -> bytes | mmap.mmap:
+    """Map a file of at most `limit` bytes; read what cannot be mapped, such as a pipe."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if 0 < size <= limit:
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError):
+        pass
+    return read_file(path, what, limit)
+
+
+def pages_giver(data: bytes | mmap.mmap) -> Callable[[], None]:
+    """Give a function that takes a mapping's pages out of this process; they stay in the system's cache."""
+    if isinstance(data, bytes) or not hasattr(mmap, "MADV_DONTNEED"):
+        return lambda: None
+    return lambda: data.madvise(mmap.MADV_DONTNEED)
 
 
 def check_target(path: str | os.PathLike[str]) -> None:

@@ -21,6 +21,7 @@ from edgefl.model.write import write_segments
 from edgefl.train.auto import check_budget, choose_layers
 from edgefl.train.fit import Session, Step
 from edgefl.train.report import FitReport
+from edgefl.types import Batch
 
 
 class Trainer:
@@ -171,8 +172,30 @@ class Trainer:
         DataError
             Bad samples or targets.
         """
+        return self.fit_batch(self.prepare(x, y), epochs, max_steps=max_steps, on_step=on_step)
+
+    def prepare(self, x: Samples, y: np.ndarray | None, release: Callable[[], None] = lambda: None) -> Batch:
+        """Check and quantise samples for `fit_batch`, so that the caller need not keep them.
+
+        Parameters
+        ----------
+        x, y
+            As for `fit`.
+        release : callable
+            Called after every part of x that was read; x in a mapping can give its pages back then.
+        """
         opts = self._session.options
-        batch = make_batch(self._graph, x, y, opts.loss, opts.n_anchors)
+        return make_batch(self._graph, x, y, opts.loss, opts.n_anchors, release)
+
+    def fit_batch(
+        self,
+        batch: Batch,
+        epochs: int = 1,
+        *,
+        max_steps: int | None = None,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> FitReport:
+        """Do what `fit` does, with samples that `prepare` gave."""
         if self._undecided:
             self._begin(choose_layers(self._graph, batch, self._budget, **self._options).layers)
             self._undecided = False

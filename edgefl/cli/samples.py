@@ -11,6 +11,9 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from mmap import mmap
+
     import numpy as np
 
 MAX_DATA_BYTES = 1 << 30
@@ -79,11 +82,28 @@ def _position(text: str) -> int | str:
 def read_samples(path: str, loss: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Arrays x and y of an .npz file; y may be missing for "mse"."""
     from edgefl.api.files import read_file
+
+    return _arrays(read_file(path, "data file", MAX_DATA_BYTES), loss)
+
+
+def map_samples(path: str, loss: str) -> tuple[np.ndarray, np.ndarray | None, Callable[[], None]]:
+    """Read as `read_samples` does, but leave x in the file where it is not compressed.
+
+    The function that comes third takes the pages looked at so far out of this process.
+    """
+    from edgefl.api.files import map_file, pages_giver
+
+    data = map_file(path, "data file", MAX_DATA_BYTES)
+    release = pages_giver(data)
+    x, y = _arrays(data, loss, release)
+    return x, y, release
+
+
+def _arrays(
+    data: bytes | mmap, loss: str, release: Callable[[], None] = lambda: None
+) -> tuple[np.ndarray, np.ndarray | None]:
     from edgefl.data.npz import read_npz
 
-    data = read_file(path, "data file", MAX_DATA_BYTES)
-    if loss == "mse":
-        arrays = read_npz(data, ("x",), optional=("y",))
-    else:
-        arrays = read_npz(data, ("x", "y"))
+    names, optional = (("x",), ("y",)) if loss == "mse" else (("x", "y"), ())
+    arrays = read_npz(data, names, optional, views=("x",), release=release)
     return arrays["x"], arrays.get("y")

@@ -14,9 +14,11 @@ import sys
 from typing import TYPE_CHECKING
 
 from edgefl.cli.main import Commands, terminable
-from edgefl.cli.samples import LAYERS_HELP, add_budget, add_model_and_data, numbers, read_samples
+from edgefl.cli.samples import LAYERS_HELP, add_budget, add_model_and_data, map_samples, numbers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edgefl.api.trainer import Trainer
     from edgefl.train.fit import Step
     from edgefl.train.report import FitReport
@@ -45,6 +47,9 @@ def register(commands: Commands) -> None:
 
 def run_train(args: argparse.Namespace) -> None:
     """`edgefl train`: fine-tune and save."""
+    from edgefl.adapters.lean import import_numpy
+
+    import_numpy()
     from edgefl.api.files import check_target
     from edgefl.api.model import Model
     from edgefl.api.trainer import Trainer
@@ -54,7 +59,7 @@ def run_train(args: argparse.Namespace) -> None:
     else:
         print("edgefl: without -o the trained model is not kept", file=sys.stderr)
     model = Model.open(args.model, target=args.target)
-    x, y = read_samples(args.data, args.loss)
+    x, y, release = map_samples(args.data, args.loss)
     trainer = Trainer(
         model,
         layers=args.layers,
@@ -69,10 +74,12 @@ def run_train(args: argparse.Namespace) -> None:
         anchors=args.anchors,
         memory_budget=args.memory_budget,
     )
-    progress = Progress(trainer.metric)
+    batch = trainer.prepare(x, y, release)
+    del x
+    progress = Progress(trainer.metric, release)
     with terminable():
         try:
-            report = trainer.fit(x, y, args.epochs, max_steps=args.max_steps, on_step=progress.show)
+            report = trainer.fit_batch(batch, args.epochs, max_steps=args.max_steps, on_step=progress.show)
         except KeyboardInterrupt as stop:
             raise type(stop)("interrupted; nothing was written") from None
         finally:
@@ -95,14 +102,19 @@ def run_train(args: argparse.Namespace) -> None:
 class Progress:
     """One line on stderr that follows the steps; silent unless stderr is a terminal."""
 
-    def __init__(self, metric: str) -> None:
-        """Look at stderr once; `metric` names the share of hits, "" leaves it out."""
+    def __init__(self, metric: str, release: Callable[[], None]) -> None:
+        """Look at stderr once; `metric` names the share of hits, "" leaves it out.
+
+        release: called after every step, gives pages of the data file back.
+        """
+        self._release = release
         self._metric = metric
         self._on = sys.stderr.isatty()
         self._shown = False
 
     def show(self, step: Step) -> None:
         """Rewrite the line."""
+        self._release()
         if self._on:
             text = f"step {step.number}/{step.planned}  loss {step.loss:.4f}"
             if self._metric:

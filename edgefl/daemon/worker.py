@@ -42,6 +42,9 @@ def train(job: dict[str, Any]) -> dict[str, object]:
     from pathlib import Path
 
     from edgefl.adapters.files import PRIVATE, write_durable
+    from edgefl.adapters.lean import import_numpy
+
+    import_numpy()
     from edgefl.adapters.sources import load_samples
     from edgefl.round.pipeline import Terms, masked_vector
 

@@ -8,6 +8,8 @@ integers that are not the model's own dtype. Invariant: a Batch is safe to hand 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from edgefl.model.graph import Graph
@@ -17,7 +19,12 @@ from edgefl.types import Batch
 
 
 def make_batch(
-    graph: Graph, x: Samples, y: np.ndarray | None, loss: str = "softmax_ce", n_anchors: int = 1
+    graph: Graph,
+    x: Samples,
+    y: np.ndarray | None,
+    loss: str = "softmax_ce",
+    n_anchors: int = 1,
+    release: Callable[[], None] = lambda: None,
 ) -> Batch:
     """Check samples with their labels or targets.
 
@@ -34,6 +41,8 @@ def make_batch(
         A name of edgefl.model.loss.LOSSES.
     n_anchors : int
         Anchors of a cell, for "grid".
+    release : callable
+        As for `quantise`.
 
     Returns
     -------
@@ -46,7 +55,7 @@ def make_batch(
     DataError
         What is wrong, with the limit.
     """
-    quantised = quantise(graph, x)
+    quantised = quantise(graph, x, release)
     checked = check_target(
         graph, loss, None if y is None else np.asarray(y), len(quantised), n_anchors=n_anchors
     )

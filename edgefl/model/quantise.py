@@ -8,7 +8,7 @@ Invariant: devices and hub quantise alike, so calibration and training see the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -20,10 +20,10 @@ from edgefl.model.graph import Graph, Port, Tensor
 Samples: TypeAlias = "np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]"
 
 _STORED = {"int8": np.dtype(np.int8), "uint8": np.dtype(np.uint8), "int16": np.dtype(np.int16)}
-_CHUNK = 1 << 20  # values quantised at a time: 4 MB of float32 beside the result
+_CHUNK = 1 << 18  # values quantised at a time: 1 MB of float32 beside the result
 
 
-def quantise(graph: Graph, x: Samples) -> np.ndarray:
+def quantise(graph: Graph, x: Samples, release: Callable[[], None] = lambda: None) -> np.ndarray:
     """Bring samples into the model's input quantisation.
 
     Parameters
@@ -33,6 +33,9 @@ def quantise(graph: Graph, x: Samples) -> np.ndarray:
     x : ndarray of shape (n, ...), or one for each input as a sequence or by name
         Float values, quantised with the input's scale and zero point; or the file's own input dtype, taken as
         it is. The shape of one sample is the model's, up to dimensions of 1.
+
+    release : callable
+        Called after every part of x that was quantised; x in a mapping can give its pages back then.
 
     Returns
     -------
@@ -45,7 +48,8 @@ def quantise(graph: Graph, x: Samples) -> np.ndarray:
     DataError
         A missing input, another shape or dtype, no sample, NaN or infinity.
     """
-    parts = [_quantise_input(graph, *pair) for pair in zip(graph.inputs, _arrays(graph, x), strict=True)]
+    pairs = zip(graph.inputs, _arrays(graph, x), strict=True)
+    parts = [_quantise_input(graph, port, part, release) for port, part in pairs]
     if len(parts) == 1:
         return parts[0]
     if len({len(part) for part in parts}) > 1:
@@ -69,7 +73,7 @@ def _arrays(graph: Graph, x: Samples) -> list[np.ndarray]:
     return [np.asarray(part) for part in x]
 
 
-def _quantise_input(graph: Graph, port: Port, x: np.ndarray) -> np.ndarray:
+def _quantise_input(graph: Graph, port: Port, x: np.ndarray, release: Callable[[], None]) -> np.ndarray:
     tensor = graph.tensors[port.tensor]
     own = tensor.sample_shape
     if x.ndim < 1 or (x.shape[1:] != own and _without_ones(x.shape[1:]) != _without_ones(own)):
@@ -84,10 +88,10 @@ def _quantise_input(graph: Graph, port: Port, x: np.ndarray) -> np.ndarray:
     if x.dtype.kind != "f":
         own_dtype = "" if port.dtype == "float32" else f" or its stored {port.dtype}"
         raise DataError(f"x is {x.dtype}", hint=f"this model takes float values{own_dtype}")
-    return _quantise_float(x, port, tensor).reshape(shape)
+    return _quantise_float(x, port, tensor, release).reshape(shape)
 
 
-def _quantise_float(x: np.ndarray, port: Port, tensor: Tensor) -> np.ndarray:
+def _quantise_float(x: np.ndarray, port: Port, tensor: Tensor, release: Callable[[], None]) -> np.ndarray:
     flat = np.ascontiguousarray(x).reshape(-1)
     out = np.empty(flat.size, np.int8)
     for i in range(0, flat.size, _CHUNK):
@@ -103,6 +107,7 @@ def _quantise_float(x: np.ndarray, port: Port, tensor: Tensor) -> np.ndarray:
         else:
             own = part if port.dtype == "float32" else to_integers(part, port)
             out[i : i + _CHUNK] = take_input(port, tensor, own)
+        release()
     return out
 
 

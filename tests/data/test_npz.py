@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import io
+import mmap
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,6 +39,30 @@ def test_read_npz_gives_what_numpy_wrote(compress: bool) -> None:
     y = np.arange(4, dtype=">i4")
     arrays = read_npz(packed(compress, x=x, y=y, other=np.zeros(3)), ("x", "y"))
     assert np.array_equal(arrays["x"], x) and np.array_equal(arrays["y"], y) and set(arrays) == {"x", "y"}
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_read_npz_of_a_mapping_gives_the_same_and_releases(tmp_path: Path, compress: bool) -> None:
+    x, y = np.arange(900_000).reshape(300, 3000).astype("f4"), np.arange(300)
+    path = tmp_path / "d.npz"
+    path.write_bytes(packed(compress, x=x, y=y, b=(x % 100).astype(np.int8)))
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        calls: list[int] = []
+        found = read_npz(data, ("x", "y", "b"), views=("x",), release=lambda: calls.append(1))
+        assert all(np.array_equal(found[k], v) for k, v in (("x", x), ("y", y), ("b", (x % 100))))
+        assert len(calls) >= 5 and not any(a.flags.writeable for a in found.values())
+        assert found["y"].flags.aligned
+        with pytest.raises(DataError):
+            read_npz(data, ("z",))
+        found.clear()
+
+
+def test_read_npz_stored_array_with_a_wrong_byte_is_refused() -> None:
+    data = bytearray(packed(False, x=np.arange(1000, dtype=np.int8)))
+    at = bytes(data).index(bytes(range(90, 100)))
+    data[at] ^= 1
+    with pytest.raises(DataError, match="damaged"):
+        read_npz(bytes(data), ("x",))
 
 
 def test_read_npz_missing_array_is_named() -> None:
