@@ -198,8 +198,8 @@ class Trainer:
         """Do what `fit` does, with samples that `prepare` gave."""
         if self._undecided:
             self._begin(choose_layers(self._graph, batch, self._budget, **self._options).layers)
-            self._undecided = False
         report = self._session.fit(batch, epochs=epochs, max_steps=max_steps, on_step=on_step)
+        self._undecided = False
         params = self._session.params()
         targets = [(segment.param, segment.kind) for segment, _ in params]
         self.model.replace_weights(write_segments(self._graph, targets, [value for _, value in params]))
