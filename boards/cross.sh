@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 PY=${PY:-python3}
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-flags="-std=c11 -O3 -g0 -ffp-contract=off -fno-math-errno -fno-stack-protector -Wall -Wextra -Wconversion -Wshadow -Werror -Icsrc/include -Icsrc"
+flags="-std=c11 -O3 -g0 -ffp-contract=off -fno-math-errno -fno-stack-protector -pthread -Wall -Wextra -Wconversion -Wshadow -Werror -Icsrc/include -Icsrc"
 
 lane() { # name, zig target and cpu flags, emulator, CPUs
     name=$1 target=$2 emulator=$3

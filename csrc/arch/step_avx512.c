@@ -79,11 +79,11 @@ TARGET void efl_mask_top_avx512(uint8_t *top, int8_t *e, const int8_t *y, size_t
         _mm512_storeu_si512(all, most);
         for (size_t w = 32; w >= c; w /= 2)
             for (size_t j = 0; j < w; j++) all[j] = all[j] > all[j + w] ? all[j] : all[j + w];
-        memcpy(top, all, c);
+        for (size_t j = 0; j < c; j++) top[j] = top[j] > all[j] ? top[j] : all[j];
         return;
     }
     for (size_t j = 0; j < c; j += 64) {
-        __m512i most = _mm512_setzero_si512();
+        __m512i most = _mm512_maskz_loadu_epi8(first64(c - j), top + j);
         for (size_t i = j; i < n * c; i += c)
             most = _mm512_max_epu8(most, sizes(e + i, y ? y + i : NULL, c - j, &b));
         store64(top + j, c - j, most);

@@ -2,9 +2,10 @@
  *
  * edgefl C core: the only public header.
  *
- * Contract: every function here, training included, gives bit-identical results on every instruction set.
- * Nothing allocates, reads a clock, a file or entropy, or sets errno; the caller owns all memory and every
- * kernel that needs scratch has a *_scratch_bytes() twin. Pointers must not be null unless said so.
+ * Contract: every function here, training included, gives bit-identical results on every instruction set and
+ * with any number of threads. Nothing allocates, reads a clock, a file or entropy, or sets errno, and only
+ * efl_threads_set starts threads; the caller owns all memory and every kernel that needs scratch has a
+ * *_scratch_bytes() twin. Pointers must not be null unless said so.
  * Everything between the two cdef marks is parsed by cffi as it is: plain C declarations, no preprocessor
  * there except `#define NAME integer`.
  */
@@ -54,6 +55,16 @@ const char *efl_isa_name(int32_t isa);
 /* For tests: use these kernels from now on. EFL_E_RANGE if they do not run here. Not while a call is running.
  */
 efl_status efl_isa_select(int32_t isa);
+
+/* ---------------------------------------------------------------- threads: csrc/core/threads.c */
+
+#define EFL_THREADS_MAX 16
+
+/* Have n - 1 threads ready beside the calling one, for plans with threads > 1: more are started if there are
+ * fewer, 1 ends them all. They sleep between calls. A forked child has none until it calls this itself.
+ * EFL_E_RANGE outside 1..EFL_THREADS_MAX or while a call is running in them, EFL_E_SIZE if the system gives
+ * no more. */
+efl_status efl_threads_set(int32_t n);
 
 /* ---------------------------------------------------------------- secagg section (csrc/secagg)
  * A ring vector is uint16 (width W = 16) or uint32 (W = 32) [n], n <= EFL_RING_MAX, numbers mod 2^W.
@@ -487,8 +498,9 @@ typedef struct {
     efl_param *params;
     efl_edge *edges;
     int32_t n_tensors, n_ops, n_params, n_edges;
-    int32_t n_max; /* samples of a call */
-    int32_t input; /* tensor that is read where the caller has it; -1: inputs lie in the arena */
+    int32_t n_max;   /* samples of a call */
+    int32_t threads; /* that a call may use, up to EFL_THREADS_MAX (0 is 1); scratch grows with them */
+    int32_t input;   /* tensor that is read where the caller has it; -1: inputs lie in the arena */
     int8_t *arena;
     int64_t arena_bytes;
     void *scratch;

@@ -9,7 +9,10 @@
 #include <string.h>
 
 #include "core/kernels.h"
+#include "core/threads.h"
 #include "nn/scratch.h"
+
+#define TILE (EFL_DOT_ROWS * 2 * EFL_DOT_COLS)
 
 /* Pixels with the same taps. */
 typedef struct efl_bwd_x_phase {
@@ -69,15 +72,16 @@ static int32_t columns(const efl_dims *d)
     return (d->ci / d->groups + EFL_DOT_COLS - 1) / EFL_DOT_COLS * EFL_DOT_COLS;
 }
 
-static size_t take(efl_bwd_x *l, const efl_dims *d, void *scratch)
+static size_t take(efl_bwd_x *l, const efl_dims *d, int32_t workers, void *scratch)
 {
     efl_scratch s = {scratch, 0};
     l->d = *d;
     padded_axis(&l->top, &l->h, d->hi, d->ho, d->kh, d->dh, d->pt, d->sh);
     padded_axis(&l->left, &l->w, d->wi, d->wo, d->kw, d->dw, d->pl, d->sw);
-    l->image_n = (size_t)l->h * (size_t)l->w * (size_t)d->co + 4;
-    l->image = efl_scratch_take(&s, l->image_n);
-    l->tile = efl_scratch_take(&s, sizeof(int32_t) * EFL_DOT_ROWS * 2 * EFL_DOT_COLS);
+    l->image_n = ((size_t)l->h * (size_t)l->w * (size_t)d->co + 4 + 63) / 64 * 64;
+    l->images = efl_scratch_take(&s, (size_t)workers * l->image_n);
+    l->tiles = efl_scratch_take(&s, (size_t)workers * TILE * sizeof(int32_t));
+    l->tops = efl_scratch_take(&s, (size_t)workers * EFL_DOT_COLS * sizeof(int32_t));
     l->phases = efl_scratch_take(&s, (size_t)(d->sh * d->sw) * sizeof(phase));
     const size_t cols = (size_t)columns(d) * (size_t)d->groups;
     for (int32_t i = 0; i < d->sh * d->sw; i++) {
@@ -97,10 +101,10 @@ static size_t take(efl_bwd_x *l, const efl_dims *d, void *scratch)
     return s.used;
 }
 
-size_t efl_bwd_x_bytes(const efl_dims *d)
+size_t efl_bwd_x_bytes(const efl_dims *d, int32_t workers)
 {
     efl_bwd_x l;
-    return take(&l, d, NULL);
+    return take(&l, d, workers, NULL);
 }
 
 /* Columns [cog][n] of one tap (rows of w at distance pitch) to groups of four from dst on. */
@@ -156,9 +160,9 @@ static void find_runs(const efl_bwd_x *l, const phase *p, int32_t py, int32_t px
     }
 }
 
-void efl_bwd_x_begin(efl_bwd_x *l, const int8_t *w, const efl_dims *d, void *scratch)
+void efl_bwd_x_begin(efl_bwd_x *l, const int8_t *w, const efl_dims *d, int32_t workers, void *scratch)
 {
-    take(l, d, scratch);
+    take(l, d, workers, scratch);
     for (int32_t i = 0; i < d->sh * d->sw; i++) {
         const int32_t py = i / d->sw, px = i % d->sw, cols = columns(d);
         find_runs(l, &l->phases[i], py, px);
@@ -168,80 +172,163 @@ void efl_bwd_x_begin(efl_bwd_x *l, const int8_t *w, const efl_dims *d, void *scr
                 pack_block(&l->phases[i], d, w, py, px, g, c, nv, g * cols + c);
             }
     }
-    memset(l->image, efl_kernels()->flip, l->image_n);
+    memset(l->images, efl_kernels()->flip, (size_t)workers * l->image_n);
 }
 
-/* All pixels of a phase for one block of columns. dx points at its first pixel and column, n columns. */
-static void run_block(const efl_bwd_x *l, const phase *p, int32_t *dx, const uint8_t *image,
-                      const efl_dot8 *dot, int32_t n)
+/* A part of a sample's sums: pixel rows of one phase, one block of columns. */
+typedef struct {
+    const phase *p;
+    int32_t *dx;          /* its first pixel and column */
+    const uint8_t *image; /* where the first pixel's runs start */
+    int32_t *tile;
+    int32_t n;       /* columns */
+    int32_t y, rows; /* pixel rows */
+} part;
+
+static void run_part(const efl_bwd_x *l, const part *t, const efl_dot8 *dot)
 {
     const efl_dims *d = &l->d;
     const size_t to_row = (size_t)d->sh * (size_t)d->wi * (size_t)d->ci, to_col = (size_t)(d->sw * d->ci);
     const size_t from_row = (size_t)l->w * (size_t)d->co, from_col = (size_t)d->co;
-    const int32_t pixels = p->rows * p->cols, width = dot->nv * EFL_DOT_COLS;
-    int32_t y = 0, x = 0;
+    const int32_t cols = t->p->cols, pixels = t->rows * cols, width = dot->nv * EFL_DOT_COLS;
+    int32_t y = t->y, x = 0;
     for (int32_t m = 0; m < pixels; m += EFL_DOT_ROWS) {
         const uint8_t *rows[EFL_DOT_ROWS];
         int32_t *to[EFL_DOT_ROWS], *out[EFL_DOT_ROWS];
-        if (x + EFL_DOT_ROWS <= p->cols) {
-            const uint8_t *from = image + (size_t)y * from_row + (size_t)x * from_col;
-            int32_t *at = dx + (size_t)y * to_row + (size_t)x * to_col;
+        if (x + EFL_DOT_ROWS <= cols) {
+            const uint8_t *from = t->image + (size_t)y * from_row + (size_t)x * from_col;
+            int32_t *at = t->dx + (size_t)y * to_row + (size_t)x * to_col;
             for (int i = 0; i < EFL_DOT_ROWS; i++, from += from_col, at += to_col) rows[i] = from, to[i] = at;
             x += EFL_DOT_ROWS;
-            if (x == p->cols) x = 0, y++;
+            if (x == cols) x = 0, y++;
         } else {
             for (int i = 0; i < EFL_DOT_ROWS; i++) { /* behind the last pixel: the last one again */
-                rows[i] = image + (size_t)y * from_row + (size_t)x * from_col;
-                to[i] = dx + (size_t)y * to_row + (size_t)x * to_col;
-                const int wrap = x + 1 == p->cols, end = wrap && y + 1 == p->rows;
+                rows[i] = t->image + (size_t)y * from_row + (size_t)x * from_col;
+                to[i] = t->dx + (size_t)y * to_row + (size_t)x * to_col;
+                const int wrap = x + 1 == cols, end = wrap && y + 1 == t->y + t->rows;
                 x = end ? x : wrap ? 0 : x + 1;
                 y += wrap && !end;
             }
         }
-        if (n == width) {
+        if (t->n == width) {
             efl_kernels()->dot8(to, rows, dot);
             continue;
         }
-        for (int i = 0; i < EFL_DOT_ROWS; i++) out[i] = l->tile + i * width;
+        for (int i = 0; i < EFL_DOT_ROWS; i++) out[i] = t->tile + i * width;
         efl_kernels()->dot8(out, rows, dot);
-        for (int i = 0; i < EFL_DOT_ROWS; i++) memcpy(to[i], out[i], (size_t)n * sizeof(int32_t));
+        for (int i = 0; i < EFL_DOT_ROWS; i++) memcpy(to[i], out[i], (size_t)t->n * sizeof(int32_t));
     }
 }
 
-uint32_t efl_bwd_x_sample(const efl_bwd_x *l, int32_t *dx, const int8_t *e, const float *scale)
+/* Blocks of columns of a group, two registers each. */
+static int32_t column_blocks(const efl_dims *d)
+{
+    return (columns(d) + 2 * EFL_DOT_COLS - 1) / (2 * EFL_DOT_COLS);
+}
+
+/* Slice `slice` of `slices` of the pixel rows of a phase, for column block `block` of all groups. */
+static void run_slice(const efl_bwd_x *l, int32_t *dx, const uint8_t *image, int32_t i, int32_t block,
+                      int32_t slice, int32_t slices, int32_t worker)
+{
+    const efl_dims *d = &l->d;
+    const phase *p = &l->phases[i];
+    const int32_t cig = d->ci / d->groups, cog = d->co / d->groups, cols = columns(d);
+    const int32_t g = block / column_blocks(d), c = block % column_blocks(d) * 2 * EFL_DOT_COLS;
+    const int32_t nv = cols - c > EFL_DOT_COLS ? 2 : 1;
+    const size_t place = (size_t)(g * cols + c);
+    const efl_dot8 dot = {
+        .panel = (const int8_t *)p->panels + (size_t)p->n_runs * (size_t)p->groups * 4 * place,
+        .offs = p->offs,
+        .init = p->init + place,
+        .top = l->tops + worker * EFL_DOT_COLS,
+        .n_runs = p->n_runs,
+        .groups = p->groups,
+        .step = 4,
+        .nv = nv,
+    };
+    const int32_t first = p->rows * slice / slices, last = p->rows * (slice + 1) / slices;
+    const part t = {
+        .p = p,
+        .dx = dx + ((size_t)(i / d->sw) * (size_t)d->wi + (size_t)(i % d->sw)) * (size_t)d->ci +
+              (size_t)(g * cig + c),
+        .image = image + g * cog,
+        .tile = l->tiles + worker * TILE,
+        .n = cig - c < nv * EFL_DOT_COLS ? cig - c : nv * EFL_DOT_COLS,
+        .y = first,
+        .rows = last - first,
+    };
+    run_part(l, &t, &dot);
+}
+
+static void load_rows(const efl_bwd_x *l, uint8_t *image, const int8_t *e, const float *scale, int32_t first,
+                      int32_t last)
 {
     const efl_dims *d = &l->d;
     const efl_kernel_table *k = efl_kernels();
     const size_t row = (size_t)d->wo * (size_t)d->co;
-    uint8_t *at = l->image + ((size_t)l->top * (size_t)l->w + (size_t)l->left) * (size_t)d->co;
-    for (int32_t oy = 0; oy < d->ho; oy++, at += (size_t)l->w * (size_t)d->co, e += row)
-        k->scale8(at, e, (size_t)d->wo, (size_t)d->co, scale, k->flip);
-    int32_t top[EFL_DOT_COLS] = {0};
-    const int32_t cig = d->ci / d->groups, cog = d->co / d->groups, cols = columns(d);
-    for (int32_t i = 0; i < d->sh * d->sw; i++) {
-        const phase *p = &l->phases[i];
-        int32_t *first = dx + ((size_t)(i / d->sw) * (size_t)d->wi + (size_t)(i % d->sw)) * (size_t)d->ci;
-        for (int32_t g = 0; g < d->groups; g++)
-            for (int32_t c = 0, nv; c < cols; c += nv * EFL_DOT_COLS) {
-                nv = cols - c > EFL_DOT_COLS ? 2 : 1;
-                const int32_t n = cig - c < nv * EFL_DOT_COLS ? cig - c : nv * EFL_DOT_COLS;
-                const size_t place = (size_t)(g * cols + c);
-                const efl_dot8 dot = {
-                    .panel = (const int8_t *)p->panels + (size_t)p->n_runs * (size_t)p->groups * 4 * place,
-                    .offs = p->offs,
-                    .init = p->init + place,
-                    .top = top,
-                    .n_runs = p->n_runs,
-                    .groups = p->groups,
-                    .step = 4,
-                    .nv = nv,
-                };
-                run_block(l, p, first + g * cig + c, l->image + g * cog, &dot, n);
-            }
-    }
-    int32_t most = 0;
-    for (int j = 0; j < EFL_DOT_COLS; j++) most = top[j] > most ? top[j] : most;
-    return (uint32_t)most;
+    uint8_t *at = image + ((size_t)l->top * (size_t)l->w + (size_t)l->left) * (size_t)d->co;
+    for (int32_t oy = first; oy < last; oy++)
+        k->scale8(at + (size_t)oy * (size_t)l->w * (size_t)d->co, e + (size_t)oy * row, (size_t)d->wo,
+                  (size_t)d->co, scale, k->flip);
+}
+
+static uint32_t largest(const int32_t *tops, int32_t workers)
+{
+    int32_t top = 0;
+    for (int32_t j = 0; j < workers * EFL_DOT_COLS; j++) top = tops[j] > top ? tops[j] : top;
+    return (uint32_t)top;
+}
+
+uint32_t efl_bwd_x_sample(const efl_bwd_x *l, int32_t *dx, const int8_t *e, const float *scale,
+                          int32_t worker)
+{
+    const efl_dims *d = &l->d;
+    uint8_t *image = l->images + (size_t)worker * l->image_n;
+    int32_t *top = l->tops + worker * EFL_DOT_COLS;
+    memset(top, 0, EFL_DOT_COLS * sizeof(int32_t));
+    load_rows(l, image, e, scale, 0, d->ho);
+    for (int32_t i = 0; i < d->sh * d->sw; i++)
+        for (int32_t block = 0; block < d->groups * column_blocks(d); block++)
+            run_slice(l, dx, image, i, block, 0, 1, worker);
+    return largest(top, 1);
+}
+
+/* ---------------------------------------------------------------- one sample on several threads */
+
+#define SLICES 8
+
+typedef struct {
+    const efl_bwd_x *l;
+    int32_t *dx;
+    const int8_t *e;
+    const float *scale;
+} shared;
+
+static void load_slice(void *context, int32_t task, int32_t worker)
+{
+    (void)worker;
+    const shared *s = context;
+    const int32_t ho = s->l->d.ho;
+    load_rows(s->l, s->l->images, s->e, s->scale, ho * task / SLICES, ho * (task + 1) / SLICES);
+}
+
+static void sum_slice(void *context, int32_t task, int32_t worker)
+{
+    const shared *s = context;
+    const int32_t blocks = s->l->d.groups * column_blocks(&s->l->d), rest = task / SLICES;
+    run_slice(s->l, s->dx, s->l->images, rest / blocks, rest % blocks, task % SLICES, SLICES, worker);
+}
+
+uint32_t efl_bwd_x_shared(const efl_bwd_x *l, int32_t *dx, const int8_t *e, const float *scale,
+                          int32_t workers)
+{
+    const efl_dims *d = &l->d;
+    if (workers < 2) return efl_bwd_x_sample(l, dx, e, scale, 0);
+    shared s = {l, dx, e, scale};
+    memset(l->tops, 0, (size_t)workers * EFL_DOT_COLS * sizeof(int32_t));
+    efl_parallel(SLICES, workers, load_slice, &s);
+    efl_parallel(SLICES * d->sh * d->sw * d->groups * column_blocks(d), workers, sum_slice, &s);
+    return largest(l->tops, workers);
 }
 
 /* ---------------------------------------------------------------- the public form: no scale, all samples */
@@ -255,7 +342,7 @@ size_t efl_conv2d_i8_bwd_x_scratch_bytes(const efl_dims *d)
 {
     efl_scratch s = {NULL, 0};
     take_ones(&s, d);
-    return s.used + efl_bwd_x_bytes(d);
+    return s.used + efl_bwd_x_bytes(d, 1);
 }
 
 void efl_conv2d_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *w, const efl_dims *d, void *scratch)
@@ -264,8 +351,8 @@ void efl_conv2d_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *w, const ef
     float *ones = take_ones(&s, d);
     for (int32_t c = 0; c < d->co; c++) ones[c] = 1.0f;
     efl_bwd_x l;
-    efl_bwd_x_begin(&l, w, d, efl_scratch_take(&s, 0));
+    efl_bwd_x_begin(&l, w, d, 1, efl_scratch_take(&s, 0));
     for (int32_t i = 0; i < d->n; i++)
         efl_bwd_x_sample(&l, dx + (size_t)i * (size_t)(d->hi * d->wi * d->ci),
-                         e + (size_t)i * (size_t)(d->ho * d->wo * d->co), ones);
+                         e + (size_t)i * (size_t)(d->ho * d->wo * d->co), ones, 0);
 }

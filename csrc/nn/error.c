@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/kernels.h"
+#include "core/threads.h"
 #include "nn/error.h"
 #include "nn/round.h"
 
@@ -67,19 +68,52 @@ int32_t efl_error_scales(float *scale, const uint8_t *top, size_t c, const float
     return k;
 }
 
-#define PART 1024
+#define PART 1024 /* elements summed at a time */
+
+typedef struct {
+    efl_error *out;
+    const efl_error *in;
+    int32_t n_in, low, shift;
+    size_t n, per_task;
+    uint32_t top[EFL_THREADS_MAX];
+} merge;
 
 /* Elements from.. of the sum in units of 2^low: |e| * 2^20 at most, a few of them. Returns how many. */
-static size_t merge_part(int32_t *sum, const efl_error *in, int32_t n_in, size_t from, size_t n, int32_t low)
+static size_t merge_part(int32_t *sum, const merge *m, size_t from, size_t to)
 {
-    const size_t part = n - from < PART ? n - from : PART;
+    const size_t part = to - from < PART ? to - from : PART;
     memset(sum, 0, part * sizeof(int32_t));
-    for (int32_t j = 0; j < n_in; j++)
-        if (in[j].live) efl_kernels()->add_error(sum, in[j].e + from, part, in[j].k - low);
+    for (int32_t j = 0; j < m->n_in; j++)
+        if (m->in[j].live) efl_kernels()->add_error(sum, m->in[j].e + from, part, m->in[j].k - m->low);
     return part;
 }
 
-void efl_error_merge(efl_error *out, const efl_error *in, int32_t n_in, size_t n)
+static void merge_top(void *context, int32_t task, int32_t worker)
+{
+    merge *m = context;
+    const size_t first = (size_t)task * m->per_task;
+    const size_t to = m->n - first < m->per_task ? m->n : first + m->per_task;
+    int32_t sum[PART];
+    for (size_t from = first; from < to; from += PART) {
+        const uint32_t top = efl_kernels()->absmax_i32(sum, merge_part(sum, m, from, to));
+        m->top[worker] = top > m->top[worker] ? top : m->top[worker];
+    }
+}
+
+static void merge_store(void *context, int32_t task, int32_t worker)
+{
+    (void)worker;
+    const merge *m = context;
+    const size_t first = (size_t)task * m->per_task;
+    const size_t to = m->n - first < m->per_task ? m->n : first + m->per_task;
+    int32_t sum[PART];
+    for (size_t from = first; from < to; from += PART) {
+        const size_t part = merge_part(sum, m, from, to);
+        efl_kernels()->shift_i32(m->out->e + from, sum, part, m->shift);
+    }
+}
+
+void efl_error_merge_on(efl_error *out, const efl_error *in, int32_t n_in, size_t n, int32_t workers)
 {
     int32_t low = 0, high = 0, live = 0;
     for (int32_t j = 0; j < n_in; j++)
@@ -92,22 +126,24 @@ void efl_error_merge(efl_error *out, const efl_error *in, int32_t n_in, size_t n
         set_zero(out, n);
         return;
     }
-    low = low > high - 20 ? low : high - 20;
-    int32_t sum[PART];
+    merge m = {.out = out, .in = in, .n_in = n_in, .low = low > high - 20 ? low : high - 20, .n = n};
+    m.per_task = n < 16 * PART ? n : 16 * PART;
+    const int32_t tasks = (int32_t)((n + m.per_task - 1) / m.per_task);
+    efl_parallel(tasks, workers, merge_top, &m);
     uint32_t top = 0;
-    for (size_t from = 0; from < n; from += PART) {
-        const uint32_t part = efl_kernels()->absmax_i32(sum, merge_part(sum, in, n_in, from, n, low));
-        top = part > top ? part : top;
-    }
+    for (int32_t w = 0; w < EFL_THREADS_MAX; w++) top = m.top[w] > top ? m.top[w] : top;
     if (top == 0) {
         set_zero(out, n);
         return;
     }
-    const int32_t own = efl_ceil_log2_u32(top) - 7, shift = own > 0 ? own : 0;
-    for (size_t from = 0; from < n; from += PART) {
-        const size_t part = merge_part(sum, in, n_in, from, n, low);
-        efl_kernels()->shift_i32(out->e + from, sum, part, shift);
-    }
-    out->k = low + shift;
+    const int32_t own = efl_ceil_log2_u32(top) - 7;
+    m.shift = own > 0 ? own : 0;
+    efl_parallel(tasks, workers, merge_store, &m);
+    out->k = m.low + m.shift;
     out->live = 1;
+}
+
+void efl_error_merge(efl_error *out, const efl_error *in, int32_t n_in, size_t n)
+{
+    efl_error_merge_on(out, in, n_in, n, 1);
 }

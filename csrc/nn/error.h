@@ -11,4 +11,7 @@
  * k the exponent of to8(E'), which is returned; EFL_ERROR_TINY if all of E' is below 2^-60. */
 int32_t efl_error_scales(float *scale, const uint8_t *top, size_t c, const float *s, size_t n_s);
 
+/* efl_error_merge on up to `workers` threads. */
+void efl_error_merge_on(efl_error *out, const efl_error *in, int32_t n_in, size_t n, int32_t workers);
+
 #endif

@@ -5,6 +5,7 @@
  * packed into scratch at each call, because its weights may have moved. Weights with a zero point are not
  * packed.
  */
+#include "core/threads.h"
 #include "nn/plan.h"
 #include "nn/scratch.h"
 #include "nn/uint8.h"
@@ -69,18 +70,21 @@ void efl_plan_pack(const efl_plan *plan)
 }
 
 typedef struct {
-    void *packed, *kernel;
+    void *packed;
+    uint8_t *kernels; /* [workers] areas of kernel_n bytes */
+    size_t kernel_n;
 } layout;
 
-static size_t take(layout *l, const efl_op *op, const efl_dims *d, void *scratch)
+static size_t take(layout *l, const efl_op *op, const efl_dims *d, int32_t workers, void *scratch)
 {
     efl_scratch s = {scratch, 0};
     l->packed = op->packed;
     if (!op->packed) l->packed = efl_scratch_take(&s, (size_t)efl_op_packed_bytes(op));
-    l->kernel = efl_scratch_take(&s, 0);
-    return s.used + (op->kind == EFL_OP_CONV2D     ? efl_conv2d_i8_fwd_scratch_bytes(d)
-                     : op->kind == EFL_OP_DWCONV2D ? efl_dwconv2d_i8_fwd_scratch_bytes(d)
-                                                   : efl_dense_i8_fwd_scratch_bytes(d));
+    l->kernel_n = efl_scratch_round(op->kind == EFL_OP_CONV2D     ? efl_conv2d_i8_fwd_scratch_bytes(d)
+                                    : op->kind == EFL_OP_DWCONV2D ? efl_dwconv2d_i8_fwd_scratch_bytes(d)
+                                                                  : efl_dense_i8_fwd_scratch_bytes(d));
+    l->kernels = efl_scratch_take(&s, (size_t)workers * l->kernel_n);
+    return s.used;
 }
 
 size_t efl_layer_scratch_bytes(const efl_plan *plan, const efl_op *op)
@@ -88,7 +92,35 @@ size_t efl_layer_scratch_bytes(const efl_plan *plan, const efl_op *op)
     const efl_dims d = efl_op_dims(op, plan->n_max);
     layout l;
     if (!has_weights(op) || op->param < 0) return 0;
-    return plan->params[op->param].q_zero ? efl_zeroed_fwd_scratch_bytes(op) : take(&l, op, &d, NULL);
+    return plan->params[op->param].q_zero ? efl_zeroed_fwd_scratch_bytes(op)
+                                          : take(&l, op, &d, efl_plan_threads(plan), NULL);
+}
+
+/* Samples of a call in parts, one part a task. */
+typedef struct {
+    const efl_op *op;
+    const efl_requant_params *rq;
+    const layout *l;
+    int8_t *y;
+    const int8_t *x;
+    int32_t n, parts;
+} call;
+
+static void run_samples(void *context, int32_t part, int32_t worker)
+{
+    const call *c = context;
+    const int32_t first = (int32_t)((int64_t)c->n * part / c->parts);
+    const int32_t last = (int32_t)((int64_t)c->n * (part + 1) / c->parts);
+    const efl_dims d = efl_op_dims(c->op, last - first);
+    int8_t *y = c->y + (size_t)first * (size_t)(d.ho * d.wo * d.co);
+    const int8_t *x = c->x + (size_t)first * (size_t)(d.hi * d.wi * d.ci);
+    void *kernel = c->l->kernels + (size_t)worker * c->l->kernel_n;
+    if (c->op->kind == EFL_OP_CONV2D)
+        efl_conv2d_i8_fwd(y, x, c->l->packed, &d, c->rq, kernel);
+    else if (c->op->kind == EFL_OP_DWCONV2D)
+        efl_dwconv2d_i8_fwd(y, x, c->l->packed, &d, c->rq, kernel);
+    else
+        efl_dense_i8_fwd(y, x, c->l->packed, &d, c->rq, kernel);
 }
 
 void efl_layer_forward(const efl_plan *plan, const efl_op *op, int8_t *y, const int8_t *x, int32_t n)
@@ -100,16 +132,14 @@ void efl_layer_forward(const efl_plan *plan, const efl_op *op, int8_t *y, const 
         efl_zeroed_fwd(y, x, op, p, &d, &rq, plan->scratch);
         return;
     }
+    const int32_t workers = efl_plan_threads(plan);
     layout l;
-    take(&l, op, &d, plan->scratch);
+    take(&l, op, &d, workers, plan->scratch);
     if (!op->packed)
         pack(plan, op, l.packed);
     else if (p->train_b)
         fold(plan, op);
-    if (op->kind == EFL_OP_CONV2D)
-        efl_conv2d_i8_fwd(y, x, l.packed, &d, &rq, l.kernel);
-    else if (op->kind == EFL_OP_DWCONV2D)
-        efl_dwconv2d_i8_fwd(y, x, l.packed, &d, &rq, l.kernel);
-    else
-        efl_dense_i8_fwd(y, x, l.packed, &d, &rq, l.kernel);
+    const int32_t most = op->kind == EFL_OP_DENSE ? workers : 4 * workers; /* a dense layer likes many rows */
+    call c = {op, &rq, &l, y, x, n, workers == 1 ? 1 : n < most ? n : most};
+    efl_parallel(c.parts, workers, run_samples, &c);
 }

@@ -2,8 +2,9 @@
  *
  * The loops over vectors that every operator shares, one list: it makes the types here, the table's members
  * (core/kernels.h) and each table's rows (core/init.c). loops_body.h is their source, compiled once for every
- * instruction set; add_i8 alone is written out (add.c, arch/add_*.c). It rounds the same everywhere: single float32 operations, no contraction.
- * float32 -> int32 is "add and subtract 1.5 * 2^23": round to nearest even for |x| <= 2^22, so clamp first.
+ * instruction set; add_i8 alone is written out (add.c, arch/add_*.c). It rounds the same everywhere: single
+ * float32 operations, no contraction. float32 -> int32 is "add and subtract 1.5 * 2^23": round to nearest
+ * even for |x| <= 2^22, so clamp first.
  */
 #ifndef EFL_NN_LOOPS_H
 #define EFL_NN_LOOPS_H

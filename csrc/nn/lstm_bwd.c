@@ -58,7 +58,7 @@ static size_t kernel_bytes(const efl_dims *d, const efl_param *p, int32_t k)
     const efl_op op = as_dense(d, k);
     size_t most = efl_dense_i8_bwd_x_scratch_bytes(&op.dims);
     for (int g = 0; g < EFL_GATE_N; g++) {
-        const size_t bytes = efl_sgd_scratch_bytes(&op, &p[g], d->n);
+        const size_t bytes = efl_sgd_scratch_bytes(&op, &p[g], d->n, 1);
         most = bytes > most ? bytes : most;
     }
     return most;
@@ -213,7 +213,7 @@ static void update(const pass *c, efl_param *p, const efl_error *gates, const ef
     const efl_op op = as_dense(&c->d, k);
     for (int g = 0; g < EFL_GATE_N; g++)
         if (p[g].train_w || p[g].train_b)
-            efl_sgd_update(&op, &p[g], &gates[g], c->l.in, x, c->d.n, step, c->l.kernel);
+            efl_sgd_update(&op, &p[g], &gates[g], c->l.in, x, c->d.n, step, 1, c->l.kernel);
 }
 
 static int trains(const efl_param *p)

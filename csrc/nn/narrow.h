@@ -9,19 +9,21 @@
 #include "edgefl.h"
 
 typedef struct {
-    int32_t *sums;   /* [size] of one sample: written by the caller before each put */
+    int32_t *sums;   /* [workers][stride] of one sample, [size] of them used */
     uint8_t *low;    /* [n][size]; the upper bytes wait in the error itself */
     int32_t *shifts; /* [n] */
-    size_t size;
-    int32_t n, done;
-    uint32_t top;
+    uint32_t *tops;  /* [n] */
+    size_t size, stride;
+    int32_t n;
 } efl_narrow;
 
-size_t efl_narrow_bytes(size_t size, int32_t n);
-void efl_narrow_begin(efl_narrow *w, size_t size, int32_t n, void *scratch);
-/* sums hold the next sample, |sums| <= top < 2^31. */
-void efl_narrow_put(efl_narrow *w, int8_t *e, uint32_t top);
+size_t efl_narrow_bytes(size_t size, int32_t n, int32_t workers);
+void efl_narrow_begin(efl_narrow *w, size_t size, int32_t n, int32_t workers, void *scratch);
+/* Where a worker writes the sums of a sample. */
+int32_t *efl_narrow_sums(const efl_narrow *w, int32_t worker);
+/* The worker's sums are those of sample i, |sums| <= top < 2^31. */
+void efl_narrow_put(const efl_narrow *w, int8_t *e, int32_t i, uint32_t top, int32_t worker);
 /* All samples are put: out <- the error, sums being in units of 2^k. */
-void efl_narrow_end(efl_narrow *w, efl_error *out, int32_t k);
+void efl_narrow_end(const efl_narrow *w, efl_error *out, int32_t k, int32_t workers);
 
 #endif

@@ -7,10 +7,16 @@
 
 #include <string.h>
 
+#include "core/threads.h"
 #include "nn/fixed.h"
 #include "nn/recurrent.h"
 #include "nn/sgd.h"
 #include "nn/uint8.h"
+
+int32_t efl_plan_threads(const efl_plan *plan)
+{
+    return plan->threads > 1 ? plan->threads : 1;
+}
 
 efl_dims efl_op_dims(const efl_op *op, int32_t n)
 {
@@ -138,7 +144,8 @@ efl_status efl_plan_check(const efl_plan *plan)
     if (!plan || !plan->tensors || !plan->ops || !plan->arena || (plan->n_params && !plan->params) ||
         (plan->n_edges && !plan->edges))
         return EFL_E_NULL;
-    if (plan->n_max < 1 || plan->n_ops < 1 || plan->input < -1 || plan->input >= plan->n_tensors)
+    if (plan->n_max < 1 || plan->n_ops < 1 || plan->input < -1 || plan->input >= plan->n_tensors ||
+        plan->threads < 0 || plan->threads > EFL_THREADS_MAX)
         return EFL_E_RANGE;
     for (int32_t t = 0; t < plan->n_tensors; t++)
         if (plan->tensors[t].size < 1 || plan->tensors[t].zero < -128 || plan->tensors[t].zero > 127 ||
@@ -154,6 +161,39 @@ efl_status efl_plan_check(const efl_plan *plan)
     return plan->scratch_bytes < scratch || (scratch && !plan->scratch) ? EFL_E_SIZE : EFL_OK;
 }
 
+/* Samples of a call in parts, one part a task. */
+typedef struct {
+    const efl_plan *plan;
+    const efl_op *op;
+    const int8_t *input;
+    int32_t n, parts;
+} call;
+
+static void run_samples(void *context, int32_t part, int32_t worker)
+{
+    (void)worker;
+    const call *c = context;
+    const efl_op *op = c->op;
+    const efl_tensor *in = &c->plan->tensors[op->in0], *out = &c->plan->tensors[op->out];
+    const int32_t first = (int32_t)((int64_t)c->n * part / c->parts);
+    const int32_t n = (int32_t)((int64_t)c->n * (part + 1) / c->parts) - first;
+    const efl_dims d = efl_op_dims(op, n);
+    const size_t from = (size_t)first * (size_t)in->size;
+    const int8_t *x = efl_plan_source(c->plan, op->in0, c->input) + from;
+    int8_t *y = efl_plan_tensor(c->plan, op->out) + (size_t)first * (size_t)out->size;
+    const efl_requant_params rq = {
+        .mult = &op->ratio, .n_mult = 1, .x_zero = in->zero, .y_zero = out->zero, .lo = op->lo, .hi = op->hi};
+    if (op->kind == EFL_OP_AVGPOOL)
+        (op->u8 ? efl_avgpool_u8_fwd : efl_avgpool_i8_fwd)(y, x, &d, op->lo, op->hi);
+    else if (op->kind == EFL_OP_MAXPOOL)
+        efl_maxpool_i8_fwd(y, x, &d, op->lo, op->hi);
+    else if (op->kind == EFL_OP_MEAN)
+        (op->u8 ? efl_mean_u8_fwd : efl_mean_i8_fwd)(y, x, &d, &rq);
+    else
+        efl_add_i8_fwd(y, x, efl_plan_source(c->plan, op->in1, c->input) + from, (size_t)n * (size_t)in->size,
+                       &op->add);
+}
+
 static void run(const efl_plan *plan, const efl_op *op, const int8_t *input, int32_t n)
 {
     const int zeroed = op->param >= 0 && plan->params[op->param].q_zero;
@@ -162,8 +202,6 @@ static void run(const efl_plan *plan, const efl_op *op, const int8_t *input, int
     const efl_dims d = efl_op_dims(op, n);
     const efl_tensor *in = &plan->tensors[op->in0], *out = &plan->tensors[op->out];
     int8_t *y = efl_plan_tensor(plan, op->out);
-    const efl_requant_params rq = {
-        .mult = &op->ratio, .n_mult = 1, .x_zero = in->zero, .y_zero = out->zero, .lo = op->lo, .hi = op->hi};
     const size_t elements = (size_t)n * (size_t)in->size;
     switch (op->kind) {
     case EFL_OP_CONV2D:
@@ -172,17 +210,14 @@ static void run(const efl_plan *plan, const efl_op *op, const int8_t *input, int
         efl_layer_forward(plan, op, y, x, n);
         break;
     case EFL_OP_AVGPOOL:
-        (op->u8 ? efl_avgpool_u8_fwd : efl_avgpool_i8_fwd)(y, x, &d, op->lo, op->hi);
-        break;
     case EFL_OP_MAXPOOL:
-        efl_maxpool_i8_fwd(y, x, &d, op->lo, op->hi);
-        break;
     case EFL_OP_MEAN:
-        (op->u8 ? efl_mean_u8_fwd : efl_mean_i8_fwd)(y, x, &d, &rq);
+    case EFL_OP_ADD: {
+        const int32_t workers = efl_plan_threads(plan), most = workers > 1 ? 4 * workers : 1;
+        call c = {plan, op, input, n, n < most ? n : most};
+        efl_parallel(c.parts, workers, run_samples, &c);
         break;
-    case EFL_OP_ADD:
-        efl_add_i8_fwd(y, x, efl_plan_source(plan, op->in1, input), elements, &op->add);
-        break;
+    }
     case EFL_OP_BINARY: {
         const int8_t *b = op->in1 >= 0 ? efl_plan_source(plan, op->in1, input) : op->binary->constant;
         efl_binary_i8_fwd(y, x, b, n, op->binary, &op->add, out->zero, op->lo, op->hi);

@@ -6,6 +6,8 @@
 #include "edgefl.h"
 #include "nn/gemm.h"
 
+/* Workers that a call may use, at least 1. */
+int32_t efl_plan_threads(const efl_plan *plan);
 efl_dims efl_op_dims(const efl_op *op, int32_t n);
 int8_t *efl_plan_tensor(const efl_plan *plan, int32_t t);
 /* The same for a tensor that is read: the model's input lies where the caller has it. */

@@ -13,11 +13,16 @@ typedef struct {
     size_t used;
 } efl_scratch;
 
+static inline size_t efl_scratch_round(size_t bytes)
+{
+    return (bytes + 63) & ~(size_t)63;
+}
+
 /* The next `bytes`, on a multiple of 64 from the base; null while counting. */
 static inline void *efl_scratch_take(efl_scratch *s, size_t bytes)
 {
     void *p = s->base ? s->base + s->used : NULL;
-    s->used += (bytes + 63) & ~(size_t)63;
+    s->used += efl_scratch_round(bytes);
     return p;
 }
 

@@ -27,6 +27,7 @@ typedef struct {
     int64_t *sum;  /* [len] A of several parts of a micro-batch; null: one part */
     void *kernel;
     int32_t k; /* weights of a channel (depthwise: taps) */
+    int32_t workers;
 } layout;
 
 static int32_t pixels(const efl_op *op)
@@ -53,12 +54,13 @@ static efl_dims conv_dims(const efl_op *op, int32_t n)
     return op->kind == EFL_OP_DENSE ? efl_dense_as_conv(&d) : d;
 }
 
-static size_t take(layout *l, const efl_op *op, const efl_param *p, int32_t n, void *scratch)
+static size_t take(layout *l, const efl_op *op, const efl_param *p, int32_t n, int32_t workers, void *scratch)
 {
     efl_scratch s = {scratch, 0};
     const int depthwise = op->kind == EFL_OP_DWCONV2D;
     const size_t co = (size_t)p->co, len = p->train_w ? (size_t)p->len : 0;
     l->k = p->len / p->co;
+    l->workers = workers;
     l->v = efl_scratch_take(&s, len * sizeof(int16_t));
     l->vb = efl_scratch_take(&s, co * sizeof(int32_t));
     l->b = efl_scratch_take(&s, co * sizeof(int64_t));
@@ -69,15 +71,15 @@ static size_t take(layout *l, const efl_op *op, const efl_param *p, int32_t n, v
     l->kernel = efl_scratch_take(&s, 0);
     if (len) {
         const efl_dims d = conv_dims(op, chunk(op, n));
-        s.used += depthwise ? efl_dwconv2d_i8_bwd_w_scratch_bytes(&d) : efl_bwd_w_bytes(&d);
+        s.used += depthwise ? efl_dwconv2d_i8_bwd_w_scratch_bytes(&d) : efl_bwd_w_bytes(&d, workers);
     }
     return s.used;
 }
 
-size_t efl_sgd_scratch_bytes(const efl_op *op, const efl_param *p, int32_t n)
+size_t efl_sgd_scratch_bytes(const efl_op *op, const efl_param *p, int32_t n, int32_t workers)
 {
     layout l;
-    return take(&l, op, p, n, NULL);
+    return take(&l, op, p, n, workers, NULL);
 }
 
 static float scale_of(const efl_param *p, int32_t c)
@@ -170,8 +172,9 @@ typedef struct {
     int32_t shift, k;
 } adder;
 
-static void add_tile(void *context, const efl_bwd_w_tile *t)
+static void add_tile(void *context, const efl_bwd_w_tile *t, int32_t worker)
 {
+    (void)worker;
     adder *a = context;
     const size_t k = (size_t)a->l->k;
     take_bias(a->l, t);
@@ -198,7 +201,7 @@ static void add_weights(const layout *l, const efl_op *op, adder *a, const efl_e
         const efl_dims d = conv_dims(op, n - from < part ? n - from : part);
         const int8_t *e_from = e->e + (size_t)from * e_size, *x_from = x + (size_t)from * x_size;
         if (op->kind != EFL_OP_DWCONV2D) {
-            efl_bwd_w_run(e_from, x_from, &d, x_zero, add_tile, a, l->kernel);
+            efl_bwd_w_run(e_from, x_from, &d, x_zero, add_tile, a, l->workers, 1, l->kernel);
             continue;
         }
         efl_dwconv2d_i8_bwd_w(l->taps, e_from, x_from, &d, x_zero, l->kernel);
@@ -224,33 +227,40 @@ static void add_micro_batch(const layout *l, const efl_op *op, efl_param *p, con
 
 typedef struct {
     const layout *l;
-    uint64_t sum2, saturated;
+    struct {
+        uint64_t sum2, saturated;
+    } of[EFL_THREADS_MAX]; /* workers */
 } sizer;
 
-static void size_tile(void *context, const efl_bwd_w_tile *t)
+static void size_tile(void *context, const efl_bwd_w_tile *t, int32_t worker)
 {
     sizer *s = context;
     const size_t k = (size_t)s->l->k;
     take_bias(s->l, t);
-    s->saturated += efl_kernels()->step_tile(s->l->v + (size_t)t->c * k + (size_t)t->k, k, &s->sum2, t->sums,
-                                             (size_t)t->ld, t->rows, t->cols, t->fix, s->l->f + t->c);
+    s->of[worker].saturated +=
+        efl_kernels()->step_tile(s->l->v + (size_t)t->c * k + (size_t)t->k, k, &s->of[worker].sum2, t->sums,
+                                 (size_t)t->ld, t->rows, t->cols, t->fix, s->l->f + t->c);
 }
 
 static uint64_t sizes_from_tiles(const layout *l, const efl_op *op, const efl_error *e, const int8_t *x,
                                  int32_t x_zero, int32_t n, uint64_t *sum2)
 {
     const efl_dims d = conv_dims(op, n);
-    sizer s = {l, 0, 0};
+    sizer s = {.l = l};
     if (op->kind != EFL_OP_DWCONV2D) {
-        efl_bwd_w_run(e->e, x, &d, x_zero, size_tile, &s, l->kernel);
+        efl_bwd_w_run(e->e, x, &d, x_zero, size_tile, &s, l->workers, l->workers, l->kernel);
     } else {
         efl_dwconv2d_i8_bwd_w(l->taps, e->e, x, &d, x_zero, l->kernel);
         const size_t co = (size_t)d.co;
         for (size_t at = 0; at < (size_t)l->k * co; at += co)
-            s.saturated += efl_kernels()->step_size(l->v + at, &s.sum2, l->taps + at, l->f, co);
+            s.of[0].saturated += efl_kernels()->step_size(l->v + at, &s.of[0].sum2, l->taps + at, l->f, co);
     }
-    *sum2 += s.sum2;
-    return s.saturated;
+    uint64_t saturated = 0;
+    for (int32_t w = 0; w < l->workers; w++) {
+        *sum2 += s.of[w].sum2;
+        saturated += s.of[w].saturated;
+    }
+    return saturated;
 }
 
 static uint64_t sizes_from_sums(const layout *l, const efl_op *op, const efl_param *p, uint64_t *sum2)
@@ -330,10 +340,11 @@ static void bias_sizes(const layout *l, efl_param *p, const int64_t *b, float s_
 }
 
 void efl_sgd_update(const efl_op *op, efl_param *p, const efl_error *e, const int8_t *x,
-                    const efl_tensor *x_tensor, int32_t n, const efl_step *step, void *scratch)
+                    const efl_tensor *x_tensor, int32_t n, const efl_step *step, int32_t workers,
+                    void *scratch)
 {
     layout l;
-    take(&l, op, p, n, scratch);
+    take(&l, op, p, n, workers, scratch);
     memset(l.b, 0, (size_t)p->co * sizeof(int64_t));
     if (e->live && (!p->train_w || op->kind == EFL_OP_DWCONV2D)) sum_bias(&l, op, e, n, (size_t)p->co);
     if (p->acc_b) add_micro_batch(&l, op, p, e, x, x_tensor->zero, n);

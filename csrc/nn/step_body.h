@@ -13,7 +13,6 @@ void EFL_FN(mask_top)(uint8_t *top, int8_t *e, const int8_t *y, size_t n, size_t
     if (y)
         for (size_t i = 0; i < n * c; i++)
             e[i] = (int8_t)(e[i] & -(int8_t)((y[i] >= first) & (y[i] <= last)));
-    memset(top, 0, c);
     for (size_t i = 0; i < n; i++, e += c)
         for (size_t j = 0; j < c; j++) {
             const uint8_t m = (uint8_t)(e[j] < 0 ? -e[j] : e[j]);

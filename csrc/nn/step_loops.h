@@ -10,7 +10,7 @@
 
 /* X(name, return type, arguments) */
 #define EFL_STEP_LOOPS(X)                                                                                    \
-    /* e [n][c] <- 0 where y <= lo or y >= hi (y null: nowhere); top [c] <- the largest |e| of each column   \
+    /* e [n][c] <- 0 where y <= lo or y >= hi (y null: nowhere); top [c] <- max(top, |e| of each column)     \
      */                                                                                                      \
     X(mask_top, void,                                                                                        \
       (uint8_t *top, int8_t *e, const int8_t *y, size_t n, size_t c, int32_t lo, int32_t hi))                \

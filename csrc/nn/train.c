@@ -17,11 +17,13 @@
 #include "nn/uint8.h"
 
 #include "core/kernels.h"
+#include "core/threads.h"
 
 typedef struct {
-    uint8_t *top;    /* [co] the largest |e| of each channel */
+    int32_t workers;
+    uint8_t *tops;   /* [workers][co] the largest |e| of each channel; the first are those of all */
     float *scale;    /* [co] weight scales times a power of two */
-    uint8_t *scaled; /* depthwise: one sample of errors times them */
+    uint8_t *scaled; /* [workers] one sample of errors times them, where the kernel wants that */
     void *narrow;
     void *kernel;
 } layout;
@@ -39,29 +41,46 @@ static efl_dims kernel_dims(const efl_op *op, const efl_dims *d)
     return one;
 }
 
+static int32_t parts_of(const efl_op *op, int32_t n)
+{
+    return op->kind == EFL_OP_DENSE ? 1 : n;
+}
+
+static size_t scaled_bytes(const efl_dims *one)
+{
+    return efl_scratch_round((size_t)(one->ho * one->wo) * (size_t)one->co);
+}
+
 static int sums_dx(const efl_op *op)
 {
     return has_weights(op) || op->kind == EFL_OP_AVGPOOL || op->kind == EFL_OP_MAXPOOL ||
            op->kind == EFL_OP_MEAN;
 }
 
-static size_t take(layout *l, const efl_op *op, const efl_param *p, const efl_dims *d, void *scratch)
+static size_t kernel_bytes(const efl_op *op, int zeroed, const efl_dims *d, int32_t workers)
+{
+    const size_t each = (size_t)workers;
+    if (zeroed) return each * efl_scratch_round(efl_zeroed_bwd_x_scratch_bytes(op->kind, d));
+    if (op->kind == EFL_OP_DWCONV2D) return each * efl_scratch_round(efl_dwconv2d_i8_bwd_x_scratch_bytes(d));
+    return efl_bwd_x_bytes(d, workers);
+}
+
+static size_t take(layout *l, const efl_op *op, const efl_param *p, const efl_dims *d, int32_t workers,
+                   void *scratch)
 {
     efl_scratch s = {scratch, 0};
     const int weighted = has_weights(op), zeroed = p && p->q_zero;
     const int whole = zeroed || op->kind == EFL_OP_DWCONV2D; /* a sample's errors are scaled at once */
     const efl_dims one = kernel_dims(op, d);
-    const size_t co = (size_t)d->co, size = (size_t)(one.hi * one.wi * one.ci);
-    l->top = efl_scratch_take(&s, co);
+    const size_t co = (size_t)d->co, size = (size_t)(one.hi * one.wi * one.ci), each = (size_t)workers;
+    l->workers = workers;
+    l->tops = efl_scratch_take(&s, each * efl_scratch_round(co));
     l->scale = efl_scratch_take(&s, weighted ? co * sizeof(float) : 0);
-    l->scaled = efl_scratch_take(&s, whole ? (size_t)(one.ho * one.wo) * co : 0);
+    l->scaled = efl_scratch_take(&s, whole ? each * scaled_bytes(&one) : 0);
     const int wanted = op->edge0 >= 0;
-    l->narrow = efl_scratch_take(
-        &s, wanted && sums_dx(op) ? efl_narrow_bytes(size, op->kind == EFL_OP_DENSE ? 1 : d->n) : 0);
-    l->kernel = efl_scratch_take(&s, !wanted || !weighted ? 0
-                                     : zeroed             ? efl_zeroed_bwd_x_scratch_bytes(op->kind, &one)
-                                     : whole              ? efl_dwconv2d_i8_bwd_x_scratch_bytes(&one)
-                                                          : efl_bwd_x_bytes(&one));
+    l->narrow =
+        efl_scratch_take(&s, wanted && sums_dx(op) ? efl_narrow_bytes(size, parts_of(op, d->n), workers) : 0);
+    l->kernel = efl_scratch_take(&s, wanted && weighted ? kernel_bytes(op, zeroed, &one, workers) : 0);
     return s.used;
 }
 
@@ -72,10 +91,12 @@ size_t efl_backward_scratch_bytes(const efl_plan *plan, const efl_op *op)
     const efl_dims d = efl_op_dims(op, plan->n_max);
     const efl_param *p = op->param >= 0 ? &plan->params[op->param] : NULL;
     layout l;
-    size_t pass = take(&l, op, p, &d, NULL);
+    size_t pass = take(&l, op, p, &d, efl_plan_threads(plan), NULL);
     const size_t elementwise = efl_through_bytes(plan, op);
     pass = elementwise > pass ? elementwise : pass;
-    const size_t update = p && (p->train_w || p->train_b) ? efl_sgd_scratch_bytes(op, p, plan->n_max) : 0;
+    const size_t update = p && (p->train_w || p->train_b)
+                              ? efl_sgd_scratch_bytes(op, p, plan->n_max, efl_plan_threads(plan))
+                              : 0;
     return pass > update ? pass : update;
 }
 
@@ -99,7 +120,7 @@ static efl_error collect(const efl_plan *plan, const efl_op *op, size_t elements
     if (op->n_edges > 1) {
         efl_error in[EFL_FAN_OUT_MAX];
         for (int32_t j = 0; j < op->n_edges; j++) in[j] = edge_error(plan, op->edges + j);
-        efl_error_merge(&sum, in, op->n_edges, elements);
+        efl_error_merge_on(&sum, in, op->n_edges, elements, efl_plan_threads(plan));
     }
     return sum;
 }
@@ -111,55 +132,78 @@ static int32_t any(const int8_t *e, size_t n)
     return bits != 0;
 }
 
-/* Error of the input of an operator with weights. l->top holds the channels' largest |e|. */
-static void through_weights(const efl_op *op, const efl_param *p, const efl_error *e, efl_error *dx,
-                            const efl_dims *d, const layout *l)
-{
-    const int32_t k = efl_error_scales(l->scale, l->top, (size_t)d->co, p->scales, (size_t)p->n_scales);
-    const efl_dims one = kernel_dims(op, d);
-    const int32_t parts = op->kind == EFL_OP_DENSE ? 1 : d->n;
-    const size_t out = (size_t)(one.ho * one.wo * one.co), pixels = (size_t)(one.ho * one.wo);
+/* One operator's dX on its way through the samples. */
+typedef struct {
+    const layout *l;
+    const efl_op *op;
+    const efl_param *p;
+    const int8_t *e, *x;
+    int8_t *dx;
+    efl_dims one;
+    size_t out; /* errors of a part */
     efl_narrow narrow;
-    efl_narrow_begin(&narrow, (size_t)(one.hi * one.wi * one.ci), parts, l->narrow);
     efl_bwd_x pass;
-    const int whole = op->kind == EFL_OP_DWCONV2D || p->q_zero, live = k != EFL_ERROR_TINY;
-    if (live && !whole) efl_bwd_x_begin(&pass, p->q, &one, l->kernel);
-    for (int32_t i = 0; i < parts && live; i++) {
-        const int8_t *from = e->e + (size_t)i * out;
-        if (whole) {
-            efl_kernels()->scale8(l->scaled, from, pixels, (size_t)one.co, l->scale, 0);
-            if (p->q_zero)
-                efl_zeroed_bwd_x(narrow.sums, (const int8_t *)l->scaled, op->kind, p, &one, l->kernel);
-            else
-                efl_dwconv2d_i8_bwd_x(narrow.sums, (const int8_t *)l->scaled, p->q, &one, l->kernel);
-            efl_narrow_put(&narrow, dx->e, efl_kernels()->absmax_i32(narrow.sums, narrow.size));
-        } else {
-            efl_narrow_put(&narrow, dx->e, efl_bwd_x_sample(&pass, narrow.sums, from, l->scale));
-        }
+} journey;
+
+static void weights_part(void *context, int32_t i, int32_t worker)
+{
+    const journey *j = context;
+    const efl_dims *d = &j->one;
+    const int8_t *from = j->e + (size_t)i * j->out;
+    int32_t *sums = efl_narrow_sums(&j->narrow, worker);
+    if (!j->p->q_zero && j->op->kind != EFL_OP_DWCONV2D) {
+        efl_narrow_put(&j->narrow, j->dx, i, efl_bwd_x_sample(&j->pass, sums, from, j->l->scale, worker),
+                       worker);
+        return;
     }
-    efl_narrow_end(&narrow, dx, e->k + k);
+    uint8_t *scaled = j->l->scaled + (size_t)worker * scaled_bytes(d);
+    uint8_t *area = (uint8_t *)j->l->kernel + (size_t)worker * kernel_bytes(j->op, j->p->q_zero != 0, d, 1);
+    efl_kernels()->scale8(scaled, from, (size_t)(d->ho * d->wo), (size_t)d->co, j->l->scale, 0);
+    if (j->p->q_zero)
+        efl_zeroed_bwd_x(sums, (const int8_t *)scaled, j->op->kind, j->p, d, area);
+    else
+        efl_dwconv2d_i8_bwd_x(sums, (const int8_t *)scaled, j->p->q, d, area);
+    efl_narrow_put(&j->narrow, j->dx, i, efl_kernels()->absmax_i32(sums, j->narrow.size), worker);
 }
 
-static void through_pool(const efl_op *op, const int8_t *x, const efl_error *e, efl_error *dx,
-                         const efl_dims *d, const layout *l)
+static void pool_part(void *context, int32_t i, int32_t worker)
 {
-    const efl_dims one = kernel_dims(op, d);
-    const size_t in = (size_t)(d->hi * d->wi * d->ci), out = (size_t)(d->ho * d->wo * d->co);
-    const int32_t window = op->kind == EFL_OP_MEAN ? d->hi * d->wi : d->kh * d->kw;
-    efl_narrow narrow;
-    efl_narrow_begin(&narrow, in, d->n, l->narrow);
-    for (int32_t i = 0; i < d->n; i++) {
-        const int8_t *from = e->e + (size_t)i * out;
-        if (op->kind == EFL_OP_MAXPOOL)
-            efl_maxpool_i8_bwd_x(narrow.sums, from, x + (size_t)i * in, &one);
-        else if (op->kind == EFL_OP_AVGPOOL)
-            efl_avgpool_i8_bwd_x(narrow.sums, from, &one);
-        else
-            efl_mean_i8_bwd_x(narrow.sums, from, &one);
-        efl_narrow_put(&narrow, dx->e, efl_kernels()->absmax_i32(narrow.sums, in));
+    const journey *j = context;
+    const int8_t *from = j->e + (size_t)i * j->out;
+    int32_t *sums = efl_narrow_sums(&j->narrow, worker);
+    if (j->op->kind == EFL_OP_MAXPOOL)
+        efl_maxpool_i8_bwd_x(sums, from, j->x + (size_t)i * j->narrow.size, &j->one);
+    else if (j->op->kind == EFL_OP_AVGPOOL)
+        efl_avgpool_i8_bwd_x(sums, from, &j->one);
+    else
+        efl_mean_i8_bwd_x(sums, from, &j->one);
+    efl_narrow_put(&j->narrow, j->dx, i, efl_kernels()->absmax_i32(sums, j->narrow.size), worker);
+}
+
+/* Error of the input of an operator whose backward pass forms sums; p is null for pools. l->tops holds the
+ * channels' largest |e|. */
+static void through_sums(const efl_op *op, const efl_param *p, const int8_t *x, const efl_error *e,
+                         efl_error *dx, const efl_dims *d, const layout *l)
+{
+    journey j = {.l = l, .op = op, .p = p, .e = e->e, .x = x, .dx = dx->e, .one = kernel_dims(op, d)};
+    const int32_t parts = parts_of(op, d->n), workers = l->workers;
+    j.out = (size_t)(j.one.ho * j.one.wo * j.one.co);
+    efl_narrow_begin(&j.narrow, (size_t)(j.one.hi * j.one.wi * j.one.ci), parts, workers, l->narrow);
+    int32_t k = 0;
+    if (p) {
+        k = efl_error_scales(l->scale, l->tops, (size_t)d->co, p->scales, (size_t)p->n_scales);
+        const int packed = !p->q_zero && op->kind != EFL_OP_DWCONV2D, live = k != EFL_ERROR_TINY;
+        if (live && packed) efl_bwd_x_begin(&j.pass, p->q, &j.one, workers, l->kernel);
+        if (live && packed && parts == 1)
+            j.narrow.tops[0] = efl_bwd_x_shared(&j.pass, j.narrow.sums, e->e, l->scale, workers);
+        else if (live)
+            efl_parallel(parts, workers, weights_part, &j);
+    } else {
+        efl_parallel(parts, workers, pool_part, &j);
+        const int32_t window = op->kind == EFL_OP_MEAN ? d->hi * d->wi : d->kh * d->kw;
+        if (op->kind != EFL_OP_MAXPOOL) k = -15 - efl_ceil_log2_u32((uint32_t)window);
     }
-    const int32_t extra = op->kind == EFL_OP_MAXPOOL ? 0 : 15 + efl_ceil_log2_u32((uint32_t)window);
-    efl_narrow_end(&narrow, dx, e->k - extra);
+    efl_narrow_end(&j.narrow, dx, e->k + k, workers);
 }
 
 /* Hand the error e of the result of a MOVE to its inputs, which may be many. */
@@ -194,10 +238,8 @@ static void propagate(const efl_plan *plan, const efl_op *op, const efl_error *e
         dx.live = e->live;
         if (!e->live)
             memset(dx.e, 0, in);
-        else if (has_weights(op))
-            through_weights(op, &plan->params[op->param], e, &dx, &d, l);
         else if (sums_dx(op))
-            through_pool(op, x, e, &dx, &d, l);
+            through_sums(op, has_weights(op) ? &plan->params[op->param] : NULL, x, e, &dx, &d, l);
         else if (op->kind == EFL_OP_BINARY)
             efl_binary_through(plan, op, e, &dx, i, input, n);
         else if (op->kind == EFL_OP_TABLE)
@@ -223,6 +265,44 @@ static void backward_lstm(const efl_plan *plan, const efl_op *op, const int8_t *
     if (op->edge0 >= 0) edge_store(plan, op->edge0, &dx);
 }
 
+/* Rows [n][c] of an error, masked where y is given. */
+typedef struct {
+    const layout *l;
+    const efl_op *op;
+    int8_t *e;
+    const int8_t *y;
+    size_t n, c;
+} masking;
+
+#define MASK_BYTES 16384 /* of a task */
+
+static void mask_part(void *context, int32_t task, int32_t worker)
+{
+    const masking *m = context;
+    const size_t rows = MASK_BYTES / m->c + 1, from = (size_t)task * rows;
+    uint8_t *top = m->l->tops + (size_t)worker * efl_scratch_round(m->c);
+    efl_kernels()->mask_top(top, m->e + from * m->c, m->y ? m->y + from * m->c : NULL,
+                            m->n - from < rows ? m->n - from : rows, m->c, m->op->mask_lo, m->op->mask_hi);
+}
+
+/* Mask, and find the largest |e| of each column; returns whether any is left. */
+static int mask_all(const masking *m)
+{
+    const layout *l = m->l;
+    const size_t stride = efl_scratch_round(m->c), rows = MASK_BYTES / m->c + 1;
+    memset(l->tops, 0, (size_t)l->workers * stride);
+    efl_parallel((int32_t)((m->n + rows - 1) / rows), l->workers, mask_part, (void *)m);
+    uint8_t any_left = 0;
+    for (size_t j = 0; j < m->c; j++) {
+        for (size_t w = 1; w < (size_t)l->workers; w++) {
+            const uint8_t more = l->tops[w * stride + j];
+            l->tops[j] = more > l->tops[j] ? more : l->tops[j];
+        }
+        any_left |= l->tops[j];
+    }
+    return any_left != 0;
+}
+
 static void backward(const efl_plan *plan, const efl_op *op, const int8_t *input, int32_t n,
                      const efl_step *step)
 {
@@ -230,13 +310,12 @@ static void backward(const efl_plan *plan, const efl_op *op, const int8_t *input
     const size_t elements = (size_t)n * (size_t)plan->tensors[op->out].size;
     const size_t co = has_weights(op) ? (size_t)d.co : 1;
     layout l;
-    take(&l, op, op->param >= 0 ? &plan->params[op->param] : NULL, &d, plan->scratch);
+    take(&l, op, op->param >= 0 ? &plan->params[op->param] : NULL, &d, efl_plan_threads(plan), plan->scratch);
     efl_error e = collect(plan, op, elements);
     const int masked = op->mask_lo > -129 || op->mask_hi < 128;
     if (e.live && (masked || has_weights(op))) {
-        efl_kernels()->mask_top(l.top, e.e, masked ? efl_plan_tensor(plan, op->out) : NULL, elements / co, co,
-                                op->mask_lo, op->mask_hi);
-        e.live = any((const int8_t *)l.top, co);
+        const masking m = {&l, op, e.e, masked ? efl_plan_tensor(plan, op->out) : NULL, elements / co, co};
+        e.live = mask_all(&m);
     }
     if (op->kind == EFL_OP_MOVE)
         propagate_move(plan, op, &e, n);
@@ -245,7 +324,7 @@ static void backward(const efl_plan *plan, const efl_op *op, const int8_t *input
     efl_param *p = op->param >= 0 ? &plan->params[op->param] : NULL;
     if (p && (p->train_w || p->train_b))
         efl_sgd_update(op, p, &e, efl_plan_source(plan, op->in0, input), &plan->tensors[op->in0], n, step,
-                       plan->scratch);
+                       efl_plan_threads(plan), plan->scratch);
 }
 
 efl_status efl_plan_train(const efl_plan *plan, efl_outcome *seen, const int8_t *x, const efl_target *target,

@@ -55,7 +55,8 @@ class Trainer:
     anchors : sequence of (width, height), optional
         For "grid", in 0..1 of the image, dealt out to the outputs in their order. Default: one, the whole
         image.
-
+    threads : int
+        Cores to use, 1..16; the result is the same with any number.
     memory_budget : int, optional
         Most bytes that training may hold, apart from the model file and the samples.
 
@@ -87,6 +88,7 @@ class Trainer:
         round: int = 0,
         anchors: Sequence[Sequence[float]] | np.ndarray | None = None,
         memory_budget: int | None = None,
+        threads: int = 1,
     ) -> None:
         """Check the numbers and set up the working copies of what trains."""
         if not isinstance(model, Model):
@@ -105,6 +107,7 @@ class Trainer:
             "shadow": shadow,
             "round": round,
             "anchors": anchors,
+            "threads": threads,
         }
         self._undecided = layers == "auto"
         self._begin(

@@ -40,6 +40,7 @@ def register(commands: Commands) -> None:
     parser.add_argument(
         "--shadow", choices=("residual", "none"), default="residual", help="fractions of weights"
     )
+    parser.add_argument("--threads", type=int, default=1, help="cores to use; the result stays the same (1)")
     parser.add_argument("--max-steps", type=int, help="stop after so many steps")
     parser.add_argument("-o", "--output", metavar="OUT.tflite", help="where the trained model goes")
     parser.set_defaults(run=run_train)
@@ -71,6 +72,7 @@ def run_train(args: argparse.Namespace) -> None:
         class_weights=args.class_weights,
         micro_batch=args.micro_batch,
         shadow=args.shadow,
+        threads=args.threads,
         anchors=args.anchors,
         memory_budget=args.memory_budget,
     )

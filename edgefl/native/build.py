@@ -24,6 +24,7 @@ CFLAGS = [
     "-fno-math-errno",
     "-fno-stack-protector",
     "-fvisibility=hidden",
+    "-pthread",
 ]
 
 
@@ -53,5 +54,6 @@ ffi.set_source(
     include_dirs=["csrc/include", "csrc"],
     depends=sources() + headers(),
     extra_compile_args=CFLAGS + WARNINGS,
+    extra_link_args=["-pthread"],
     py_limited_api=True,
 )

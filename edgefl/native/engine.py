@@ -35,6 +35,7 @@ Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 
 TERMS_MAX: int = lib.EFL_TERMS_MAX
+THREADS_MAX: int = lib.EFL_THREADS_MAX
 _INT8 = np.dtype(np.int8)
 _INT8_ARRAY = ffi.typeof("int8_t[]")
 LSTM_BYTES: int = lib.EFL_LSTM_BYTES
@@ -127,6 +128,7 @@ class PlanSpec:
     inputs: tuple[int, ...]  # a sample holds their values one after another
     arena_bytes: int
     loss: LossSpec | None = None
+    threads: int = 1
 
 
 def select_isa(isa: int) -> None:
@@ -183,6 +185,7 @@ class Engine:
 
     def forward(self, x: Int8, first: int = 0, last: int | None = None) -> None:
         """Run operators first..last-1 on x, int8 [n, size of all inputs]; results stay in the arena."""
+        self._have_threads()
         last = len(self._spec.ops) if last is None else last
         status = lib.efl_plan_forward(self._plan, self._input(x, first), len(x), first, last)
         check(status, "forward pass")
@@ -218,6 +221,7 @@ class Engine:
         if self._spec.loss is None:
             raise ValueError("this plan is for inference only")
         n = len(x)
+        self._have_threads()
         seen = ffi.new("efl_outcome *")
         step = ffi.new("efl_step *", {"lr": lr, "n": batch, "cap": cap, "last": int(last)})
         target = target_struct(self._spec.loss, targets, n)
@@ -228,6 +232,7 @@ class Engine:
         """Run the model on x, int8 [n, input size], and give its loss; nothing changes."""
         if self._spec.loss is None:
             raise ValueError("this plan has no loss")
+        self._have_threads()
         seen = ffi.new("efl_outcome *")
         target = target_struct(self._spec.loss, targets, len(x))
         check(lib.efl_plan_score(self._plan, seen, self._input(x), target, len(x)), "loss")
@@ -240,6 +245,11 @@ class Engine:
     def load_counters(self, saved: bytes) -> None:
         """Put back what `save_counters` gave; the pointers in it are this engine's own."""
         ffi.buffer(self._params)[:] = saved
+
+    def _have_threads(self) -> None:
+        """Start what is missing: at the first call, and again in a forked child, which has none."""
+        if self._spec.threads > 1:
+            check(lib.efl_threads_set(self._spec.threads), "starting threads")
 
     def counts(self, param: int) -> StepCounts:
         """Return the counters of one parameter."""
@@ -372,6 +382,7 @@ class Engine:
         plan.n_tensors, plan.n_ops = len(spec.tensors), len(spec.ops)
         plan.n_params, plan.n_edges = len(spec.params), len(spec.edges)
         plan.n_max = spec.n_max
+        plan.threads = spec.threads
         plan.input = spec.inputs[0] if len(spec.inputs) == 1 else -1
         plan.arena = self._pointer("int8_t *", self.arena)
         plan.arena_bytes = self.arena.size

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -88,6 +88,8 @@ class Session:
         j of each segment of the trainable vector; default: from the first 256 samples of the first fit.
     truncate : int, optional
         Time steps that the errors of an LSTM go back; default: all.
+    threads : int
+        Cores to use; the result is the same with any number.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class Session:
         bias_exponents: Sequence[int] | None = None,
         anchors: Sequence[Sequence[float]] | np.ndarray | None = None,
         truncate: int | None = None,
+        threads: int = 1,
     ) -> None:
         self.graph = graph
         self.options = check_options(
@@ -121,6 +124,7 @@ class Session:
             class_weights=class_weights,
             anchors=anchors,
             shadow=shadow,
+            threads=threads,
         )
         heads = loss_heads(graph, loss)
         self.segments = select_segments(graph, layers, heads)
@@ -140,7 +144,8 @@ class Session:
         trained = {i: self._states[i].train_w for i in self._trained}
         self.plan = planner = Planner(graph, trained, heads, truncate)
         spec = LossSpec(find_loss(loss).kind, self.options.class_weights, self.options.anchors)
-        self._engine = Engine(planner.spec(self._states, self.options.micro_batch, spec))
+        plan = planner.spec(self._states, self.options.micro_batch, spec)
+        self._engine = Engine(replace(plan, threads=self.options.threads))
         self._steps = self._epochs = self._samples = 0
         self._undo: tuple[Undo, list[int] | None, int, int, int] | None = None  # while a fit runs
         self._in_callback = False

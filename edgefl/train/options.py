@@ -17,6 +17,7 @@ import numpy as np
 from edgefl.errors import UsageError
 from edgefl.model.graph import Graph
 from edgefl.model.loss import check_anchors, check_weights, find_loss
+from edgefl.native.engine import THREADS_MAX
 
 MAX_BATCH = 65536
 MAX_RATE = 1e4
@@ -37,6 +38,7 @@ class Options:
     class_weights: np.ndarray | None
     anchors: np.ndarray | None
     residuals: bool
+    threads: int
 
     @property
     def n_anchors(self) -> int:
@@ -57,6 +59,7 @@ def check_options(
     class_weights: Sequence[float] | np.ndarray | None,
     anchors: Any,
     shadow: str,
+    threads: int = 1,
 ) -> Options:
     """Check every hyper-parameter.
 
@@ -71,6 +74,7 @@ def check_options(
     class_weights : one factor for each class, 0..1e6, not all 0; None: all 1.
     anchors : of a grid loss, see edgefl.model.loss.check_anchors.
     shadow : "residual" or "none".
+    threads : 1..16; they change the time only, never the result.
     """
     if not _is_number(lr) or not math.isfinite(lr) or not 0 < lr <= MAX_RATE:
         raise UsageError(f"lr is {lr!r}, it must be a number above 0 and at most {MAX_RATE:g}")
@@ -83,6 +87,7 @@ def check_options(
         raise UsageError(f"shadow is {shadow!r:.40}", hint='use "residual" or "none"')
     check_whole("seed", seed, 0, 2**64 - 1)
     check_whole("round", round_, 0, 2**64 - 1)
+    check_whole("threads", threads, 1, THREADS_MAX)
     if not _is_number(step_cap) or not 1e-5 <= step_cap <= 1:
         raise UsageError(f"step_cap is {step_cap!r}, it must lie in 0.00001..1")
     return Options(
@@ -96,6 +101,7 @@ def check_options(
         class_weights=check_weights(graph, loss, class_weights),
         anchors=check_anchors(graph, loss, anchors),
         residuals=shadow == "residual",
+        threads=int(threads),
     )
 
 

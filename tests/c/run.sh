@@ -9,7 +9,7 @@ SAN=${SAN--fsanitize=address,undefined -fno-sanitize-recover=all}
 RUN=${RUN:-}
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-flags="-std=c11 -O2 -g -ffp-contract=off -fno-math-errno -Wall -Wextra -Wconversion -Wshadow -Werror"
+flags="-std=c11 -O2 -g -ffp-contract=off -fno-math-errno -pthread -Wall -Wextra -Wconversion -Wshadow -Werror"
 core=$(ls csrc/core/*.c csrc/nn/*.c csrc/arch/*.c csrc/dp/*.c csrc/secagg/*.c csrc/ota/*.c 2>/dev/null || true)
 for c in $core; do
     # two at a time: the machine may be small

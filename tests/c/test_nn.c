@@ -272,7 +272,7 @@ static efl_dims map_dims(int32_t hi, int32_t wi, int32_t ci, int32_t ho, int32_t
     return d;
 }
 
-static void network_make(network *net, int sums_wanted, int stochastic)
+static void network_make(network *net, int sums_wanted, int stochastic, int32_t threads)
 {
     memset(net, 0, sizeof *net);
     rng = 42;
@@ -348,6 +348,7 @@ static void network_make(network *net, int sums_wanted, int stochastic)
                            .n_params = 3,
                            .n_edges = 7,
                            .n_max = N,
+                           .threads = threads,
                            .input = 0,
                            .arena_bytes = at,
                            .loss = {.kind = EFL_LOSS_SOFTMAX_CE, .n_heads = 1, .heads = &net->head}};
@@ -364,9 +365,10 @@ static void network_free(network *net)
     free(net->plan.arena), free(net->plan.scratch);
 }
 
-static void network_train(network *net, int32_t isa, int sums_wanted, int stochastic)
+static void network_train(network *net, int32_t isa, int sums_wanted, int stochastic, int32_t threads)
 {
-    network_make(net, sums_wanted, stochastic);
+    network_make(net, sums_wanted, stochastic, threads);
+    CHECK(efl_threads_set(threads) == EFL_OK);
     CHECK(efl_isa_select(isa) == EFL_OK);
     int8_t *x = bytes_in((size_t)(BATCH * H * W * 3), -128, 127);
     int32_t *labels = exactly(BATCH * sizeof(int32_t));
@@ -410,8 +412,8 @@ static void check_network(int32_t isa)
 {
     static network ref, other;
     for (int mode = 0; mode < 4; mode++) {
-        network_train(&ref, EFL_ISA_REF, mode & 1, mode & 2);
-        network_train(&other, isa, mode & 1, mode & 2);
+        network_train(&ref, EFL_ISA_REF, mode & 1, mode & 2, 1);
+        network_train(&other, isa, mode & 1, mode & 2, 3);
         CHECK(memcmp(ref.q, other.q, sizeof ref.q) == 0 && memcmp(ref.r, other.r, sizeof ref.r) == 0);
         CHECK(memcmp(ref.b, other.b, sizeof ref.b) == 0 && memcmp(ref.rb, other.rb, sizeof ref.rb) == 0);
         CHECK(fingerprint(&ref) == expected[mode]);
@@ -423,7 +425,7 @@ static void check_network(int32_t isa)
 static void check_refusals(void)
 {
     static network net;
-    network_make(&net, 0, 0);
+    network_make(&net, 0, 0, 1);
     efl_plan *plan = &net.plan;
 #define REFUSES(field, bad, status)                                                                          \
     do {                                                                                                     \
@@ -435,6 +437,7 @@ static void check_refusals(void)
     REFUSES(plan->arena_bytes, plan->arena_bytes - 1, EFL_E_SIZE);
     REFUSES(plan->scratch_bytes, plan->scratch_bytes - 1, EFL_E_SIZE);
     REFUSES(plan->n_max, 0, EFL_E_RANGE);
+    REFUSES(plan->threads, EFL_THREADS_MAX + 1, EFL_E_RANGE);
     REFUSES(net.tensors[3].offset, -1, EFL_E_SIZE);
     REFUSES(net.tensors[3].size, 1, EFL_E_SIZE);
     REFUSES(net.ops[0].in0, 7, EFL_E_SIZE);
@@ -531,6 +534,7 @@ int main(void)
         for (int i = 0; i < 40; i++) check_pools();
         check_network(isa);
     }
+    CHECK(efl_threads_set(1) == EFL_OK && efl_threads_set(0) == EFL_E_RANGE);
     check_errors();
     check_refusals();
     return 0;

@@ -17,25 +17,26 @@ from edgefl.native.engine import isa_name, select_isa, supported_isas
 ALLOWED = {"memcpy", "memset", "memmove", "memcmp", "getauxval"}
 
 
-def test_core_undefined_symbols_are_memory_functions_only(tmp_path: Path) -> None:
-    """No allocation, files, clocks, entropy, errno or libm: nm -u of the whole core as one object."""
+def undefined_symbols(sources: list[str], out: Path) -> set[str]:
+    """What the C files together call outside themselves (nm -u of them as one object)."""
     cc, nm = shutil.which("cc") or shutil.which("gcc"), shutil.which("nm")
     if not cc or not nm:
         pytest.skip("needs a C compiler and nm")
     flags = [f for f in CFLAGS if f != "-O3"]  # unoptimised code calls no less
-    core = str(tmp_path / "core.o")
-    subprocess.run(
-        [cc, *flags, "-O0", "-r", "-nostdlib", "-Icsrc/include", "-Icsrc", *sources(), "-o", core],
-        cwd=ROOT,
-        check=True,
-        timeout=120,
-    )
-    lines = subprocess.run([nm, "-u", core], capture_output=True, text=True, check=True).stdout.split("\n")
-    undefined = {line.split()[-1] for line in lines if line.strip()}
-    extra = {
-        name for name in undefined - ALLOWED if not name.startswith(("__aeabi_", "_GLOBAL_OFFSET_TABLE_"))
-    }
-    assert extra == set()
+    command = [cc, *flags, "-O0", "-r", "-nostdlib", "-Icsrc/include", "-Icsrc", *sources, "-o", str(out)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
+    lines = subprocess.run([nm, "-u", out], capture_output=True, text=True, check=True).stdout.split("\n")
+    names = {line.split()[-1] for line in lines if line.strip()}
+    return {name for name in names if not name.startswith(("__aeabi_", "_GLOBAL_OFFSET_TABLE_"))}
+
+
+def test_core_undefined_symbols_are_memory_functions_only(tmp_path: Path) -> None:
+    """No allocation, files, clocks, entropy, errno or libm; only the pool of threads calls the system."""
+    pool = "csrc/core/threads.c"
+    rest = undefined_symbols([s for s in sources() if s != pool], tmp_path / "core.o")
+    assert rest - ALLOWED == {"efl_parallel"}
+    theirs = undefined_symbols([pool], tmp_path / "threads.o")
+    assert {name for name in theirs if not name.startswith("pthread_")} == {"sched_yield"}
 
 
 def test_isa_unknown_is_refused() -> None:

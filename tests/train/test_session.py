@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 import numpy as np
@@ -257,3 +258,38 @@ def test_arena_blocks_alive_together_never_overlap(raw: list[tuple[int, int, int
             together = a.born <= b.dies and b.born <= a.dies
             apart = offsets[i] + a.size <= offsets[j] or offsets[j] + b.size <= offsets[i]
             assert not together or apart
+
+
+@pytest.mark.parametrize("micro", [None, 3])
+@pytest.mark.parametrize("batch_size", [8, 1])
+def test_threads_any_number_give_the_same_bits(graph: Graph, batch_size: int, micro: int | None) -> None:
+    if micro and micro > batch_size:
+        pytest.skip("a micro-batch is at most the batch")
+    hashes = set()
+    for threads in (1, 2, 5):
+        session = Session(
+            graph, layers="all", lr=0.02, batch_size=batch_size, micro_batch=micro, threads=threads
+        )
+        session.fit(samples(graph, 60), epochs=2)
+        hashes.add(session.trained_sha256())
+    assert lib.efl_threads_set(1) == 0
+    assert len(hashes) == 1
+
+
+def test_forked_child_trains_with_threads_of_its_own(graph: Graph) -> None:
+    def trained(threads: int) -> str:
+        session = Session(graph, layers="all", lr=0.02, batch_size=8, threads=threads)
+        session.fit(samples(graph, 40), epochs=2)
+        return session.trained_sha256()
+
+    expected = trained(2)
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(write_end, trained(2).encode())
+        os._exit(0)
+    os.close(write_end)
+    with os.fdopen(read_end) as pipe:
+        assert pipe.read() == expected
+    assert os.waitpid(child, 0)[1] == 0
+    assert lib.efl_threads_set(1) == 0
