@@ -76,6 +76,7 @@ class OpNet(Net):
         constants: dict[int, object] | None = None,
         keep: int = 0,
         others: tuple[Mark, ...] = (),
+        quant: tuple[object, int] | None = None,
         **options: object,
     ) -> OpNet:
         """An operator that only moves values, from here and `others`; continue at result `keep`.
@@ -91,20 +92,32 @@ class OpNet(Net):
             else:
                 made = self.f.tensor(data.shape, "int32", data=data.astype(np.int32))
             inputs.insert(slot, made)
+        scale, zero = quant or (scale, zero)
         made = [self.f.tensor(shape, scale=scale, zero=zero) for shape in results]
         self.f.op(name, inputs, made, **options)
-        self.at, self.shape = made[keep], results[keep]
+        self.at, self.shape, self.scale, self.zero = made[keep], results[keep], np.float32(scale), zero
         return self
+
+
+def unsigned_op_net(seed: int) -> bytes:
+    """The same as random_op_net in a uint8 file."""
+    return random_op_net(seed, unsigned=True)
 
 
 UNARY = ["RELU", "RELU6", "RELU_N1_TO_1", "LEAKY_RELU", "LOGISTIC", "TANH", "HARD_SWISH", "PRELU"]
 
 
-def random_op_net(seed: int, classes: int = 5) -> bytes:
+def random_op_net(seed: int, classes: int = 5, unsigned: bool = False) -> bytes:
     """A random classifier that combines maps, vectors and constants."""
     rng = np.random.default_rng(seed)
     shape = (1, *(int(v) for v in rng.integers(1, 8, 2)), int(rng.integers(1, 7)))
-    net = OpNet(shape, rng, scale=float(rng.choice([0.02, 0.0078125, 1.0])), zero=int(rng.integers(-128, 60)))
+    net = OpNet(
+        shape,
+        rng,
+        scale=float(rng.choice([0.02, 0.0078125, 1.0])),
+        zero=int(rng.integers(-128, 60)),
+        unsigned=unsigned,
+    )
     if rng.random() < 0.8:
         net.conv(int(rng.integers(1, 7)), (3, 3), act=str(rng.choice(["NONE", "RELU", "RELU6"])))
     for _ in range(int(rng.integers(1, 5))):
@@ -161,6 +174,12 @@ def _random_move(net: OpNet, rng: np.random.Generator) -> None:
         mark = net.mark()
         net.pool("MAX_POOL_2D", (3, 3), (1, 1), same=True)
         result = [*shape[:axis], 2 * shape[axis], *shape[axis + 1 :]]
+        if net.unsigned:
+            quant = (float(net.scale) * 1.2, int(rng.integers(-100, 100)))
+            net.requant(1.3, 2).moved(
+                "CONCATENATION", [tuple(result)], others=(mark,), quant=quant, Axis=axis
+            )
+            return
         net.moved("CONCATENATION", [tuple(result)], others=(mark,), Axis=axis - 4 if axis == 3 else axis)
     elif kind == 2 and shape[axis] % 2 == 0:
         half = (*shape[:axis], shape[axis] // 2, *shape[axis + 1 :])

@@ -8,6 +8,7 @@ with one scale, a batch other than 1, a tensor used before it is made, and sums 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
@@ -40,6 +41,7 @@ class Builder:
         self._nodes: list[Node] = []
         self._params: list[Param] = []
         self._n_weights = 0
+        self._rebiased: dict[int, memoryview] = {}  # uint8 constants by their place in the file, as int8
         self.sources: dict[int, int] = {}  # input tensor of the file -> its int8 tensor of the graph
         self._tensor_uses = Counter(t.offset for t in raw.tensors if t.n_bytes)
         self._op_uses = Counter(i for op in raw.ops for i in op.inputs)
@@ -67,14 +69,17 @@ class Builder:
         return self.raw.constant(tensor)
 
     def constant_operand(self, op: RawOp, slot: int) -> Constant:
-        """Give the int8 constant at input `slot` with its quantisation."""
+        """Give the int8 or (re-biased) uint8 constant at input `slot` with its quantisation."""
         tensor = self.raw_tensor(op, slot)
-        values = self.constant(op, slot, ("int8",))
-        if len(tensor.scales) != 1 or not _sound(tensor.scales) or not -128 <= tensor.zeros[0] <= 127:
+        values = self.constant(op, slot, ("int8", "uint8"))
+        unsigned = tensor.dtype == "uint8"
+        zero = int(tensor.zeros[0]) - 128 * unsigned if len(tensor.zeros) == 1 else 1000
+        if not _sound(tensor.scales) or not -128 <= zero <= 127:
             raise refuse(op, f"has a constant at input {slot} without one scale above 0", "convert it again")
-        return Constant(
-            values.reshape(-1).data.cast("B"), tensor.shape, float(tensor.scales[0]), int(tensor.zeros[0])
-        )
+        if unsigned and tensor.offset not in self._rebiased:
+            self._rebiased[tensor.offset] = (values.reshape(-1) ^ np.uint8(128)).data.toreadonly()
+        view = self._rebiased[tensor.offset] if unsigned else values.reshape(-1).data.cast("B")
+        return Constant(view, tensor.shape, float(tensor.scales[0]), zero)
 
     def activation(self, op: RawOp, slot: int = 0) -> int:
         """Give the graph's tensor at input `slot`, made earlier."""
@@ -122,6 +127,16 @@ class Builder:
     def zero(self, index: int) -> int:
         """Zero point of a tensor of the graph."""
         return self._tensors[index].zero
+
+    def unsigned(self, index: int) -> bool:
+        """Whether the file has this tensor of the graph as uint8."""
+        return self._tensors[index].unsigned
+
+    def derived(self, x: int, y: int) -> int:
+        """Make a tensor that no file has: x on y's scale."""
+        like, to = self._tensors[x], self._tensors[y]
+        self._tensors.append(replace(like, scale=to.scale, zero=to.zero))
+        return len(self._tensors) - 1
 
     def same_quantisation(self, op: RawOp, a: int, b: int) -> None:
         """Refuse an operator that only moves bytes but declares another scale for its result."""

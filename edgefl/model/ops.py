@@ -28,6 +28,9 @@ MAX_WINDOW = 1 << 16  # elements that MEAN or a pool sums: 255 * 2^16 < 2^24
 UINT8_OPS = frozenset(
     {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "AVERAGE_POOL_2D", "MAX_POOL_2D", "ADD", "SOFTMAX"}
     | {"MEAN", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "PAD", "QUANTIZE", "DEQUANTIZE", "LOG_SOFTMAX"}
+    | set(BINARY_BUILDERS)
+    | set(TABLE_BUILDERS)
+    | set(MOVE_BUILDERS)
 )
 _SHAPE_OPS = {"SHAPE", "STRIDED_SLICE", "PACK"}  # compute the shape that a RESHAPE declares anyway
 

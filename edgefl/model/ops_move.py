@@ -17,6 +17,7 @@ from edgefl.model.detail import AXES, Move, Part
 from edgefl.model.flat import RawOp
 from edgefl.model.graph import Node, Op
 from edgefl.model.moves import MAX_ENTRIES, Picks, nearest, part, whole
+from edgefl.model.ops_table import rescaled
 from edgefl.model.shape import to_hwc
 
 MAX_PARTS = 64
@@ -28,18 +29,18 @@ _INDEX = ("int32", "int64")
 def _emit(
     b: Builder,
     op: RawOp,
-    slots: Sequence[int],
+    inputs: Sequence[int],
     shape: Shape,
     parts: Sequence[Part | None],
     fill: int | None = None,
     result: int | None = None,
 ) -> None:
-    """Append the Node that makes result number `result`, of this shape, out of the inputs at `slots`."""
+    """Append the Node that makes result number `result`, of this shape, out of these tensors of the graph."""
     hwc = to_hwc(shape)
     if hwc is None or len(shape) < 1:
         raise refuse(op, f"gives a result {list(shape)}", "edgefl needs batch 1 and sizes of 1 or more")
-    tensors = tuple(b.activation(op, slot) for slot in slots)
     y = b.output(op, hwc, result)
+    tensors = tuple(rescaled(b, op, x, y) if op.name == "CONCATENATION" else x for x in inputs)
     for x in tensors:
         b.same_quantisation(op, x, y)
     known = tuple(p for p in parts if p is not None)
@@ -76,7 +77,7 @@ def _joined(b: Builder, op: RawOp, shapes: list[Shape], axis: int, result: Shape
         start[axis] = at
         parts.append(part(shape, whole(shape), total, start))
         at += shape[axis]
-    _emit(b, op, range(len(shapes)), result, parts)
+    _emit(b, op, [b.activation(op, slot) for slot in range(len(shapes))], result, parts)
 
 
 def _shapes(b: Builder, op: RawOp) -> list[Shape]:
@@ -118,7 +119,14 @@ def _taken(
     """Take these indices along each axis; `shape` of the result, if it is not the number of indices."""
     source = b.raw_tensor(op, slot).shape
     taken = tuple(len(p) for p in picks)
-    _emit(b, op, (slot,), taken if shape is None else shape, [part(source, picks, taken)], result=result)
+    _emit(
+        b,
+        op,
+        [b.activation(op, slot)],
+        taken if shape is None else shape,
+        [part(source, picks, taken)],
+        result=result,
+    )
 
 
 def _split(b: Builder, op: RawOp) -> None:
@@ -212,7 +220,7 @@ def _transpose(b: Builder, op: RawOp) -> None:
     if sorted(order) != list(range(len(shape))):
         raise refuse(op, f"orders axes as {order}", "the file is damaged; convert it again")
     result = tuple(shape[axis] for axis in order)
-    _emit(b, op, (0,), result, [part(shape, whole(shape), result, order=order)])
+    _emit(b, op, [b.activation(op)], result, [part(shape, whole(shape), result, order=order)])
 
 
 def _resize(b: Builder, op: RawOp) -> None:
@@ -245,7 +253,7 @@ def build_pad(b: Builder, op: RawOp, sizes: np.ndarray) -> None:
         fill = int(np.frombuffer(value.values, np.int8)[0])
     result = tuple(n + int(before) + int(after) for n, (before, after) in zip(shape, sizes, strict=True))
     starts = [int(before) for before, _ in sizes]
-    _emit(b, op, (0,), result, [part(shape, whole(shape), result, starts)], fill)
+    _emit(b, op, [x], result, [part(shape, whole(shape), result, starts)], fill)
 
 
 def _padv2(b: Builder, op: RawOp) -> None:

@@ -29,7 +29,12 @@ def _start(b: Builder, op: RawOp) -> tuple[int, int, Quant]:
     y = b.output(op, b.shape(x))
     if op.name not in ("LOGISTIC", "TANH") and not 2.0**-16 <= b.ratio(x, y) <= 2.0**16:
         raise refuse(op, "changes the scale by a factor outside 2^-16..2^16", "convert the model again")
-    return x, y, Quant(float(b.scale(x)), b.zero(x), float(b.scale(y)), b.zero(y))
+    return x, y, _quant(b, x, y)
+
+
+def _quant(b: Builder, x: int, y: int) -> Quant:
+    lift = 128 if b.unsigned(y) else 0
+    return Quant(float(b.scale(x)), b.zero(x), float(b.scale(y)), b.zero(y), lift)
 
 
 def _finish(b: Builder, op: RawOp, x: int, y: int, made: Made, act: Act = Act.NONE) -> None:
@@ -89,9 +94,19 @@ def _hard_swish(b: Builder, op: RawOp) -> None:
 def build_square(b: Builder, op: RawOp, x: int) -> None:
     """MUL of a tensor with itself: LiteRT's delegate takes the square of the real value."""
     y = b.output(op, b.shape(x))
-    q = Quant(float(b.scale(x)), b.zero(x), float(b.scale(y)), b.zero(y))
+    q = _quant(b, x, y)
     act = b.act(op)
     _finish(b, op, x, y, tables.square(q, act_bounds(act, q.y_scale, q.y_zero)[0]), act)
+
+
+def rescaled(b: Builder, op: RawOp, x: int, y: int) -> int:
+    """Put x on y's scale for a CONCATENATION of uint8 tensors; int8 ones must have it already."""
+    same = b.scale(x) == b.scale(y) and b.zero(x) == b.zero(y)
+    if same or not b.unsigned(x) or not 2.0**-16 <= b.ratio(x, y) <= 2.0**16:
+        return x
+    made = b.derived(x, y)
+    _finish(b, op, x, made, tables.rescaled_uint8(_quant(b, x, y)))
+    return made
 
 
 TABLE_BUILDERS: dict[str, Callable[[Builder, RawOp], None]] = {

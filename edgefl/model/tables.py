@@ -27,16 +27,17 @@ class Quant:
     x_zero: int
     y_scale: float
     y_zero: int
+    lift: int = 0  # what the file's zero point has more than y_zero: 128 in uint8 files
 
     def inputs(self) -> list[np.float32]:
         """Real inputs, (float)(q - z) * s in float32."""
         return [F(q - self.x_zero) * F(self.x_scale) for q in CODES]
 
     def stored(self, reals: list[np.float32], bounds: Bounds = (-128, 127)) -> list[int]:
-        """clamp(rne(y * (1/s_y) + z_y)), in float32."""
-        inverse, zero = F(1) / F(self.y_scale), F(self.y_zero)
-        made = [np.rint(np.minimum(np.maximum(y * inverse + zero, F(-200)), F(200))) for y in reals]
-        return [min(max(int(v), bounds[0]), bounds[1]) for v in made]
+        """clamp(rne(y * (1/s_y) + z_y)), in float32, z_y as the file has it."""
+        inverse, zero = F(1) / F(self.y_scale), F(self.y_zero + self.lift)
+        made = [np.rint(np.minimum(np.maximum(y * inverse + zero, F(-200)), F(400))) for y in reals]
+        return [min(max(int(v) - self.lift, bounds[0]), bounds[1]) for v in made]
 
 
 def exp_minus(t: float) -> float:
@@ -85,6 +86,18 @@ def rectified(q: Quant, bounds: Bounds) -> tuple[list[int], list[float]]:
     scaled = _rescaled(_centred(q), q.x_scale / q.y_scale) + q.y_zero
     values = np.clip(scaled, max(lo, -128), min(hi, 127))
     return values.tolist(), [float(lo < v < hi) for v in values.tolist()]
+
+
+def rescaled_uint8(q: Quant) -> tuple[list[int], list[float]]:
+    """Another scale in a CONCATENATION of uint8: u*s + (-z_x)*s in float32, half away from zero; slope 1."""
+    s = F(q.x_scale) * (F(1) / F(q.y_scale))
+    bias = F(-(q.x_zero + q.lift)) * s
+    made = []
+    for code in CODES:
+        v = float(F(code + q.lift) * s + bias)
+        whole = math.floor(abs(v) + 0.5)
+        made.append(min(max((whole if v >= 0 else -whole) + q.y_zero, -128), 127))
+    return made, [1.0] * 256
 
 
 def leaky(q: Quant, alpha: float) -> tuple[list[int], list[float]]:

@@ -18,9 +18,11 @@ zeros = st.integers(-128, 127)
 alphas = st.sampled_from([0.1, -0.3, 2.0])
 
 
-def one(name: str, x: tuple[float, int], y: tuple[float, int], alpha: float = 0.0) -> bytes:
+def one(
+    name: str, x: tuple[float, int], y: tuple[float, int], alpha: float = 0.0, unsigned: bool = False
+) -> bytes:
     """A model of this operator alone, on 256 values."""
-    net = OpNet((1, 1, 1, 256), np.random.default_rng(0), *x)
+    net = OpNet((1, 1, 1, 256), np.random.default_rng(0), *x, unsigned)
     if name == "MUL":
         net.binary("MUL", net.mark(), quant=y)
     elif name == "PRELU":
@@ -66,11 +68,12 @@ def test_prelu_table_for_each_channel_equals_formula() -> None:
         np.testing.assert_array_equal(row, wanted)
 
 
+@pytest.mark.parametrize("unsigned", [False, True])
 @pytest.mark.parametrize("name", [*UNARY, "MUL"])
-def test_table_equals_litert(name: str) -> None:
+def test_table_equals_litert(name: str, unsigned: bool) -> None:
     litert = pytest.importorskip("ai_edge_litert.interpreter", reason="ai-edge-litert is not installed here")
     rng = np.random.default_rng(3)
-    x = np.arange(-128, 128).astype(np.int8).reshape(1, 1, 1, 256)
+    x = np.arange(256).astype(np.uint8) if unsigned else np.arange(-128, 128).astype(np.int8)
     for trial in range(80):
         scale = float(np.float32(2.0 ** rng.uniform(-8, -1)))
         ratio = float(rng.choice([1.0, 0.5, 90 / 128, rng.uniform(0.3, 3)]))
@@ -78,14 +81,17 @@ def test_table_equals_litert(name: str) -> None:
             float(np.float32(scale * ratio * (100 * scale if name == "MUL" else 1))),
             int(rng.integers(-128, 128)),
         )
-        data = one(name, (scale, int(rng.integers(-128, 128))), y, float(rng.choice([0.1, 0.001, -0.3])))
+        data = one(
+            name, (scale, int(rng.integers(-128, 128))), y, float(rng.choice([0.1, 0.001, -0.3])), unsigned
+        )
         interpreter = litert.Interpreter(model_content=data)
         interpreter.allocate_tensors()
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x.reshape(1, 1, 1, 256))
         interpreter.invoke()
         theirs = interpreter.get_tensor(interpreter.get_output_details()[0]["index"]).reshape(-1)
         tables = np.frombuffer(read_model(data).nodes[0].detail.values, np.int8).reshape(-1, 256)
         ours = tables[np.arange(256) % len(tables), np.arange(256)]
+        ours = ours.view(np.uint8) ^ np.uint8(128) if unsigned else ours
         np.testing.assert_array_equal(ours, theirs, err_msg=f"{name}, trial {trial}, scale {scale}, {y}")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from opmodel import random_op_net
+from opmodel import random_op_net, unsigned_op_net
 from oracle.forward import run
 from tinymodel import Net, random_net, unsigned_net
 
@@ -24,7 +24,7 @@ def softmax_rows(seed: int) -> bytes:
     return Net(shape, rng, float(rng.uniform(0.001, 0.3))).softmax(float(rng.choice([1, 0.5, 2]))).build()
 
 
-@pytest.mark.parametrize("make", [random_net, unsigned_net, random_op_net, softmax_rows])
+@pytest.mark.parametrize("make", [random_net, unsigned_net, random_op_net, unsigned_op_net, softmax_rows])
 @pytest.mark.parametrize("seed", range(60))
 def test_forward_random_model_equals_litert(make: Callable[[int], bytes], seed: int) -> None:
     data = make(seed)
