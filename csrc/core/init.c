@@ -65,7 +65,7 @@ static const efl_kernel_table tables[EFL_ISA_COUNT + 1] = {
                       FORWARD(ref, ref, ref, 1, 0),
                       GEMM(neon),
                       REQUANT(neon),
-                      TRAIN(ref, ref),
+                      TRAIN(neon, neon),
                       CHACHA20(neon),
                       LOOPS(LOOP_REF)}, /* the compiler's own NEON */
 #endif
