@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Operators of two operands with broadcasting: ADD, SUB, MUL, MINIMUM, MAXIMUM, forward and backward. An
- * operand that is repeated gets the sum of the errors of all its uses. A repeated element is spread over a
- * short row first, so that one vector loop serves every case.
+ * operand that is repeated gets the sum of the errors of all its uses. Repeated elements and short rows are
+ * spread over a tile first, so that one vector loop serves every case.
  */
 #include <string.h>
 
@@ -10,14 +10,26 @@
 #include "edgefl.h"
 #include "nn/plan.h"
 
-#define ROW 256 /* elements of a row at a time */
+#define ROW 512 /* elements at a time where an operand is spread */
 
-/* n elements from p on: themselves, or the one element in all of them. */
-static const int8_t *row(int8_t *spread, const int8_t *p, int32_t stride, size_t n)
+/* How many of the innermost rows go at once: the operands' rows are put side by side if they are short. */
+static int32_t rows_at_once(const efl_binary *p)
 {
-    if (stride) return p;
-    memset(spread, *p, n);
-    return spread;
+    return p->n[3] > ROW / 2 ? 1 : ROW / p->n[3];
+}
+
+/* Elements from.. of `rows` rows from row k on, side by side: where they lie, or spread over `tile`. */
+static const int8_t *side_by_side(int8_t *tile, const int8_t *p, const int32_t *n, const int32_t *stride,
+                                  int32_t k, int32_t rows, int32_t from, size_t part)
+{
+    const int8_t *at = p + k * stride[2] + from * stride[3];
+    if (stride[3] && (rows == 1 || stride[2] == n[3])) return at;
+    for (int32_t r = 0; r < rows; r++, at += stride[2])
+        if (stride[3])
+            memcpy(tile + (size_t)r * part, at, part);
+        else
+            memset(tile + (size_t)r * part, *at, part);
+    return tile;
 }
 
 static void combine(int8_t *y, const int8_t *a, const int8_t *b, size_t n, const efl_binary *p,
@@ -41,22 +53,23 @@ void efl_binary_i8_fwd(int8_t *y, const int8_t *a, const int8_t *b, int32_t samp
                        const efl_add_params *linear, int32_t y_zero, int32_t lo, int32_t hi)
 {
     const efl_mul_params mul = {p->scale, p->a_zero, p->b_zero, y_zero, lo, hi};
-    const int32_t *n = p->n, *sa = p->a, *sb = p->b;
-    int8_t wide_a[ROW], wide_b[ROW];
+    const int32_t *n = p->n, *sa = p->a, *sb = p->b, most = rows_at_once(p);
+    const int32_t length = most > 1 || (sa[3] && sb[3]) ? n[3] : ROW;
+    int8_t tile_a[ROW], tile_b[ROW];
     for (int32_t s = 0; s < samples; s++, a += p->a_size, b += p->constant ? 0 : p->b_size)
         for (int32_t i = 0; i < n[0]; i++)
-            for (int32_t j = 0; j < n[1]; j++)
-                for (int32_t k = 0; k < n[2]; k++) {
-                    const int8_t *at_a = a + i * sa[0] + j * sa[1] + k * sa[2];
-                    const int8_t *at_b = b + i * sb[0] + j * sb[1] + k * sb[2];
-                    const int32_t most = sa[3] && sb[3] ? n[3] : ROW;
-                    for (int32_t x = 0; x < n[3]; x += most) {
-                        const size_t part = (size_t)(n[3] - x < most ? n[3] - x : most);
-                        combine(y, row(wide_a, at_a + x * sa[3], sa[3], part),
-                                row(wide_b, at_b + x * sb[3], sb[3], part), part, p, linear, &mul);
-                        y += part;
+            for (int32_t j = 0; j < n[1]; j++) {
+                const int8_t *plane_a = a + i * sa[0] + j * sa[1], *plane_b = b + i * sb[0] + j * sb[1];
+                for (int32_t k = 0; k < n[2]; k += most)
+                    for (int32_t x = 0; x < n[3]; x += length) {
+                        const int32_t rows = n[2] - k < most ? n[2] - k : most;
+                        const size_t part = (size_t)(n[3] - x < length ? n[3] - x : length);
+                        const int8_t *row_a = side_by_side(tile_a, plane_a, n, sa, k, rows, x, part);
+                        const int8_t *row_b = side_by_side(tile_b, plane_b, n, sb, k, rows, x, part);
+                        combine(y, row_a, row_b, part * (size_t)rows, p, linear, &mul);
+                        y += part * (size_t)rows;
                     }
-                }
+            }
 }
 
 /* sums [n] += the error's share of one operand. */
@@ -79,29 +92,33 @@ void efl_binary_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *a, const in
 {
     const int32_t *n = p->n, *sa = p->a, *sb = p->b, *to = second ? p->b : p->a;
     const int32_t size = second ? p->b_size : p->a_size;
-    int8_t wide_a[ROW], wide_b[ROW];
+    const int32_t whole = to[3] && to[2] == n[3]; /* the sums lie side by side, too */
+    const int32_t most = whole ? rows_at_once(p) : 1, length = most > 1 ? n[3] : ROW;
+    int8_t tile_a[ROW], tile_b[ROW];
     int32_t sums[ROW];
     memset(dx, 0, (size_t)samples * (size_t)size * sizeof(int32_t));
     for (int32_t s = 0; s < samples; s++, dx += size, a += p->a_size, b += p->constant ? 0 : p->b_size)
         for (int32_t i = 0; i < n[0]; i++)
-            for (int32_t j = 0; j < n[1]; j++)
-                for (int32_t k = 0; k < n[2]; k++)
-                    for (int32_t x = 0; x < n[3]; x += ROW) {
-                        const size_t part = (size_t)(n[3] - x < ROW ? n[3] - x : ROW);
-                        const int8_t *ra =
-                            row(wide_a, a + i * sa[0] + j * sa[1] + k * sa[2] + x * sa[3], sa[3], part);
-                        const int8_t *rb =
-                            row(wide_b, b + i * sb[0] + j * sb[1] + k * sb[2] + x * sb[3], sb[3], part);
+            for (int32_t j = 0; j < n[1]; j++) {
+                const int8_t *plane_a = a + i * sa[0] + j * sa[1], *plane_b = b + i * sb[0] + j * sb[1];
+                for (int32_t k = 0; k < n[2]; k += most)
+                    for (int32_t x = 0; x < n[3]; x += length) {
+                        const int32_t rows = n[2] - k < most ? n[2] - k : most;
+                        const size_t part = (size_t)(n[3] - x < length ? n[3] - x : length);
+                        const size_t count = part * (size_t)rows;
+                        const int8_t *row_a = side_by_side(tile_a, plane_a, n, sa, k, rows, x, part);
+                        const int8_t *row_b = side_by_side(tile_b, plane_b, n, sb, k, rows, x, part);
                         int32_t *at = dx + i * to[0] + j * to[1] + k * to[2] + x * to[3];
                         if (to[3]) {
-                            share(at, e, ra, rb, part, p, second);
+                            share(at, e, row_a, row_b, count, p, second);
                         } else {
-                            memset(sums, 0, sizeof sums);
-                            share(sums, e, ra, rb, part, p, second);
-                            for (size_t t = 0; t < part; t++) *at += sums[t];
+                            memset(sums, 0, count * sizeof(int32_t));
+                            share(sums, e, row_a, row_b, count, p, second);
+                            for (size_t t = 0; t < count; t++) *at += sums[t];
                         }
-                        e += part;
+                        e += count;
                     }
+            }
 }
 
 /* The largest offset that strides reach, or -1 if one is out of range. */
