@@ -125,7 +125,8 @@ def test_worker_refuses_in_one_line(job, changes, reason):
 
 def test_samples_beyond_the_memory_limit_are_one_line(job, tmp_path):
     """Samples of 384 MB do not fit beside numpy in 400 MiB."""
-    save(tmp_path / "data" / "a.npz", 0, x=np.zeros((2_000_000, 8, 8, 3), np.int8), y=np.zeros(2_000_000, int))
+    many = 2_000_000
+    save(tmp_path / "data" / "a.npz", 0, x=np.zeros((many, 8, 8, 3), np.int8), y=np.zeros(many, int))
     told = run({**job, "memory_mib": 400})
     assert told is not None and not told["ok"] and "memory_mib = 400" in told["reason"]
 
