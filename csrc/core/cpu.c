@@ -33,10 +33,15 @@ uint32_t efl_cpu_isas(void)
 }
 
 #elif defined(__aarch64__)
+#include <sys/auxv.h>
 
 uint32_t efl_cpu_isas(void)
 {
-    return 1u << EFL_ISA_REF | 1u << EFL_ISA_NEON; /* NEON is part of the base architecture */
+    const unsigned long dotprod = 1ul << 20, i8mm = 1ul << 13; /* HWCAP_ASIMDDP, HWCAP2_I8MM */
+    uint32_t isas = 1u << EFL_ISA_REF | 1u << EFL_ISA_NEON;    /* NEON is part of the base architecture */
+    if (!(getauxval(AT_HWCAP) & dotprod)) return isas;
+    isas |= 1u << EFL_ISA_DOTPROD;
+    return getauxval(AT_HWCAP2) & i8mm ? isas | 1u << EFL_ISA_I8MM : isas;
 }
 
 #elif defined(__arm__)

@@ -61,13 +61,20 @@ static const efl_kernel_table tables[EFL_ISA_COUNT + 1] = {
     [EFL_ISA_AVXVNNI_EVEX] = AVXVNNI(avxvnni_evex),
 #endif
 #if defined(__ARM_NEON)
-    [EFL_ISA_NEON] = {.name = "neon",
-                      FORWARD(ref, ref, ref, 1, 0),
-                      GEMM(neon),
-                      REQUANT(neon),
-                      TRAIN(neon, neon),
-                      CHACHA20(neon),
-                      LOOPS(LOOP_REF)}, /* the compiler's own NEON */
+#define ARM(isa, gemm_isa, depth_isa)                                                                        \
+    {.name = isa,                                                                                            \
+     .fwd = {efl_fwd_gemm_##gemm_isa, efl_fwd_depth_##depth_isa, efl_fwd_pack_neon, efl_fwd_load_ref,        \
+             efl_fwd_weave_neon, 1, 0},                                                                      \
+     GEMM(neon),                                                                                             \
+     REQUANT(neon),                                                                                          \
+     TRAIN(neon, neon),                                                                                      \
+     CHACHA20(neon),                                                                                         \
+     LOOPS(LOOP_REF)} /* the compiler's own NEON */
+    [EFL_ISA_NEON] = ARM("neon", neon, neon),
+#if defined(__aarch64__)
+    [EFL_ISA_DOTPROD] = ARM("dotprod", dotprod, dotprod),
+    [EFL_ISA_I8MM] = ARM("i8mm", i8mm, dotprod),
+#endif
 #endif
 };
 
@@ -94,7 +101,8 @@ int32_t efl_isa_current(void)
 
 const char *efl_isa_name(int32_t isa)
 {
-    static const char *const names[EFL_ISA_COUNT] = {"ref", "avx2", "avx512vnni", "neon", "avxvnni"};
+    static const char *const names[EFL_ISA_COUNT] = {"ref",     "avx2",    "avx512vnni", "neon",
+                                                     "avxvnni", "dotprod", "i8mm"};
     return isa >= 0 && isa < EFL_ISA_COUNT ? names[isa] : "unknown";
 }
 
@@ -108,7 +116,8 @@ efl_status efl_isa_select(int32_t isa)
 
 void efl_init(void)
 {
-    static const int32_t best_first[] = {EFL_ISA_AVX512VNNI, EFL_ISA_AVXVNNI, EFL_ISA_AVX2, EFL_ISA_NEON};
+    static const int32_t best_first[] = {EFL_ISA_AVX512VNNI, EFL_ISA_AVXVNNI, EFL_ISA_AVX2,
+                                         EFL_ISA_I8MM,       EFL_ISA_DOTPROD, EFL_ISA_NEON};
     for (size_t i = 0; i < sizeof best_first / sizeof *best_first; i++)
         if (efl_isa_select(best_first[i]) == EFL_OK) return;
 }

@@ -44,7 +44,9 @@ const char *efl_status_text(efl_status status);
 #define EFL_ISA_AVX512VNNI 2 /* with F, BW, DQ and VL */
 #define EFL_ISA_NEON 3
 #define EFL_ISA_AVXVNNI 4 /* 256 bits; also where only AVX512-VNNI can run them */
-#define EFL_ISA_COUNT 5
+#define EFL_ISA_DOTPROD 5 /* aarch64, with NEON */
+#define EFL_ISA_I8MM 6    /* with DOTPROD */
+#define EFL_ISA_COUNT 7
 
 /* Choose the fastest kernels of this machine; without it the scalar ones run. */
 void efl_init(void);

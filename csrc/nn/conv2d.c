@@ -79,6 +79,7 @@ void efl_conv2d_i8_pack(void *packed, const int8_t *w, const int32_t *b, const e
             efl_kernels()->fwd.pack(p.w + at * steps * 4, p.sums + at, w + (size_t)(group * cog + c) * k, k,
                                     g.n_runs, g.run, cog - c < EFL_NR ? cog - c : EFL_NR);
         }
+    *p.extreme = efl_packed_extreme(w, (size_t)d->co * k);
     efl_conv2d_i8_fold(packed, b, d, rq);
 }
 
@@ -207,6 +208,7 @@ void efl_conv2d_i8_fwd_rows(int8_t *y, const int8_t *x, const void *packed, cons
                                      .n_runs = g.n_runs,
                                      .groups = g.groups,
                                      .cols = cog,
+                                     .extreme = *p.extreme,
                                      .lo = rq->lo,
                                      .hi = rq->hi,
                                      .zero = rq->y_zero};

@@ -85,6 +85,7 @@ void efl_dwconv2d_i8_pack(void *packed, const int8_t *w, const int32_t *b, const
                 p.sums[j] += q;
             }
     }
+    *p.extreme = efl_packed_extreme(w, (size_t)(d->kh * d->kw) * (size_t)d->co);
     efl_dwconv2d_i8_fold(packed, b, d, rq);
 }
 
@@ -202,6 +203,7 @@ void efl_dwconv2d_i8_fwd_rows(int8_t *y, const int8_t *x, const void *packed, co
                            .n_runs = g.taps,
                            .groups = 1,
                            .cols = d->co,
+                           .extreme = *p.extreme,
                            .lo = rq->lo,
                            .hi = rq->hi,
                            .zero = rq->y_zero};

@@ -39,6 +39,7 @@ struct efl_fwd_job {
     const int32_t *bias;
     const float *mult;
     int32_t n_pixels, n_runs, groups, cols;
+    int32_t extreme; /* some weight is -128 */
     int32_t lo, hi, zero;
     efl_fwd_requant_fn *requant; /* null: XNNPACK's rule (efl_requant_params) */
 };

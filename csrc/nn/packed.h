@@ -12,6 +12,7 @@ typedef struct {
     int8_t *w;
     int32_t *sums, *bias;
     float *mult;
+    int32_t *extreme; /* [1] whether any weight is -128 */
 } efl_packed;
 
 /* `columns` is a multiple of EFL_NR; steps are groups of 4 weights a column. */
@@ -22,7 +23,15 @@ static inline size_t efl_packed_take(efl_packed *p, const void *packed, size_t c
     p->sums = efl_scratch_take(&s, columns * sizeof(int32_t));
     p->bias = efl_scratch_take(&s, columns * sizeof(int32_t));
     p->mult = efl_scratch_take(&s, columns * sizeof(float));
+    p->extreme = efl_scratch_take(&s, sizeof(int32_t));
     return s.used;
+}
+
+static inline int32_t efl_packed_extreme(const int8_t *w, size_t n)
+{
+    int8_t least = 0;
+    for (size_t i = 0; i < n; i++) least = w[i] < least ? w[i] : least;
+    return least == -128;
 }
 
 /* bias and mult of `cols` columns from `at` on, the channels from c on; the rest of the panel is inert. */
