@@ -174,7 +174,7 @@ typedef struct {
  * even, add y_zero (XNNPACK's rule). lo and hi include the fused activation. */
 typedef struct {
     const float *mult;      /* [co] or, if n_mult is 1, one for all */
-    const efl_fixed *fixed; /* likewise, of the *_fixed functions; others leave it alone */
+    const efl_fixed *fixed; /* likewise: the gemmlowp rule instead of this one; or null */
     int32_t n_mult;
     int32_t x_zero, y_zero, lo, hi;
 } efl_requant_params;
@@ -294,11 +294,9 @@ typedef struct {
 /* n elements, a multiple of n_tables; y may be x. dx <- e * slope. */
 void efl_table_i8_fwd(int8_t *y, const int8_t *x, size_t n, const efl_table *t);
 void efl_table_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *x, size_t n, const efl_table *t);
-/* The gemmlowp rule of the operators that round, in plain C: round(acc * m * 2^(shift - 31)) by a doubling
- * high product (ties upward) and a rounding shift (half away from zero), then add y_zero and clamp. kind:
- * CONV2D, DWCONV2D or DENSE, whose weights and shapes are those of the functions above; fixed [n_mult]. */
-void efl_weighted_i8_fwd_fixed(int8_t *y, const int8_t *x, const int8_t *w, const int32_t *b,
-                               const efl_dims *d, int32_t kind, const efl_requant_params *rq);
+/* The gemmlowp rule of the operators without weights that round, in plain C: round(acc * m * 2^(shift - 31))
+ * by a doubling high product (ties upward) and a rounding shift (half away from zero), then add y_zero and
+ * clamp. */
 void efl_mean_i8_fwd_fixed(int8_t *y, const int8_t *x, const efl_dims *d, const efl_requant_params *rq);
 void efl_requant_i8_fwd_fixed(int8_t *y, const int8_t *x, size_t n, const efl_requant_params *rq);
 /* y [n] <- sum (LINEAR, 20 more bits in between) or product (MUL) of a and b; p: rule, zero points, signs,

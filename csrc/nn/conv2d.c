@@ -7,6 +7,7 @@
 
 #include "core/kernels.h"
 #include "nn/conv.h"
+#include "nn/fixed.h"
 #include "nn/packed.h"
 
 /* Bytes of the image and pixels of one block, unless a single row needs more: both stay in the first cache.
@@ -211,7 +212,11 @@ void efl_conv2d_i8_fwd_rows(int8_t *y, const int8_t *x, const void *packed, cons
                                      .extreme = *p.extreme,
                                      .lo = rq->lo,
                                      .hi = rq->hi,
-                                     .zero = rq->y_zero};
+                                     .zero = rq->y_zero,
+                                     .requant = rq->fixed ? efl_fwd_requant_fixed : NULL,
+                                     .fixed =
+                                         rq->fixed ? rq->fixed + (rq->n_mult == 1 ? 0 : group * cog) : NULL,
+                                     .n_fixed = rq->n_mult == 1 ? 1 : cog};
             k->gemm(&job);
         }
         at += rows;

@@ -10,6 +10,7 @@
 #include "core/kernels.h"
 #include "nn/conv.h"
 #include "nn/conv2d.h"
+#include "nn/fixed.h"
 #include "nn/packed.h"
 
 #define IMAGE_BYTES 8192
@@ -206,7 +207,10 @@ void efl_dwconv2d_i8_fwd_rows(int8_t *y, const int8_t *x, const void *packed, co
                            .extreme = *p.extreme,
                            .lo = rq->lo,
                            .hi = rq->hi,
-                           .zero = rq->y_zero};
+                           .zero = rq->y_zero,
+                           .requant = rq->fixed ? efl_fwd_requant_fixed : NULL,
+                           .fixed = rq->fixed,
+                           .n_fixed = rq->n_mult};
         if (g.flat) {
             job.ldy = EFL_NR;
             job.cols = EFL_NR;

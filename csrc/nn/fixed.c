@@ -10,53 +10,13 @@ static int8_t bounded(int32_t v, int32_t lo, int32_t hi)
     return (int8_t)(v < lo ? lo : v > hi ? hi : v);
 }
 
-/* Strides of the weights: [co][kh][kw][c] for convolution and dense layers, [kh][kw][co] for depthwise. */
-typedef struct {
-    int32_t channel, tap, depth;
-} weight_walk;
-
-/* Sum over the taps of one output channel at one output pixel; x is the sample at its first input channel. */
-static int32_t dot(const int8_t *x, const int8_t *w, const efl_dims *d, weight_walk walk, int32_t oy,
-                   int32_t ox, int32_t zero)
+void efl_fwd_requant_fixed(int8_t *y, const int32_t *acc, int32_t rows, int32_t cols, int32_t column,
+                           const efl_fwd_job *job)
 {
-    int32_t sum = 0;
-    for (int32_t ky = 0; ky < d->kh; ky++) {
-        const int32_t iy = oy * d->sh - d->pt + ky * d->dh;
-        if (iy < 0 || iy >= d->hi) continue; /* padding is the zero point: it adds nothing */
-        for (int32_t kx = 0; kx < d->kw; kx++) {
-            const int32_t ix = ox * d->sw - d->pl + kx * d->dw;
-            if (ix < 0 || ix >= d->wi) continue;
-            const int8_t *xp = x + (iy * d->wi + ix) * d->ci, *wp = w + (ky * d->kw + kx) * walk.tap;
-            for (int32_t c = 0; c < walk.depth; c++) sum += (xp[c] - zero) * wp[c];
-        }
-    }
-    return sum;
-}
-
-void efl_weighted_i8_fwd_fixed(int8_t *y, const int8_t *x, const int8_t *w, const int32_t *b,
-                               const efl_dims *dims, int32_t kind, const efl_requant_params *rq)
-{
-    efl_dims d = *dims;
-    if (kind == EFL_OP_DENSE) { /* one pixel, one tap */
-        d.ci = d.hi * d.wi * d.ci;
-        d.hi = d.wi = d.ho = d.wo = d.kh = d.kw = d.sh = d.sw = d.dh = d.dw = d.groups = 1;
-        d.pt = d.pl = 0;
-    }
-    const int depthwise = kind == EFL_OP_DWCONV2D;
-    const int32_t depth = depthwise ? 1 : d.ci / d.groups;
-    const int32_t together = depthwise ? d.mult : d.co / d.groups; /* output channels of one input group */
-    const weight_walk walk = {depthwise ? 1 : d.kh * d.kw * depth, depthwise ? d.co : depth, depth};
-    for (int32_t s = 0; s < d.n; s++, x += d.hi * d.wi * d.ci)
-        for (int32_t oy = 0; oy < d.ho; oy++)
-            for (int32_t ox = 0; ox < d.wo; ox++)
-                for (int32_t c = 0; c < d.co; c++) {
-                    const int8_t *from = x + c / together * depth;
-                    const int32_t sum = dot(from, w + c * walk.channel, &d, walk, oy, ox, rq->x_zero);
-                    /* unsigned: a bias from a file may overflow, as it does in the interpreters */
-                    const int32_t acc = (int32_t)((uint32_t)sum + (uint32_t)b[c]);
-                    const int32_t v = efl_fixed_times(acc, rq->fixed[rq->n_mult == 1 ? 0 : c]);
-                    *y++ = bounded(v + rq->y_zero, rq->lo, rq->hi);
-                }
+    const int32_t n = job->n_fixed, first = column % n;
+    for (int32_t i = 0; i < rows; i++, y += job->ldy, acc += EFL_NR)
+        for (int32_t j = 0, c = first; j < cols; j++, c = c + 1 == n ? 0 : c + 1)
+            y[j] = bounded(efl_fixed_times(acc[j], job->fixed[c]) + job->zero, job->lo, job->hi);
 }
 
 void efl_mean_i8_fwd_fixed(int8_t *y, const int8_t *x, const efl_dims *d, const efl_requant_params *rq)
@@ -99,21 +59,11 @@ int efl_fixed_run(const efl_plan *plan, const efl_op *op, const int8_t *input, i
     const int8_t *x = efl_plan_source(plan, op->in0, input);
     const efl_dims d = efl_op_dims(op, n);
     const efl_tensor *in = &plan->tensors[op->in0], *out = &plan->tensors[op->out];
-    const efl_param *p = op->param >= 0 ? &plan->params[op->param] : NULL;
     int8_t *y = efl_plan_tensor(plan, op->out);
-    const efl_requant_params rq = {.fixed = op->fixed,
-                                   .n_mult = p ? p->n_scales : 1,
-                                   .x_zero = in->zero,
-                                   .y_zero = out->zero,
-                                   .lo = op->lo,
-                                   .hi = op->hi};
+    const efl_requant_params rq = {
+        .fixed = op->fixed, .n_mult = 1, .x_zero = in->zero, .y_zero = out->zero, .lo = op->lo, .hi = op->hi};
     const size_t elements = (size_t)n * (size_t)in->size;
     switch (op->kind) {
-    case EFL_OP_CONV2D:
-    case EFL_OP_DWCONV2D:
-    case EFL_OP_DENSE:
-        efl_weighted_i8_fwd_fixed(y, x, p->q, p->b, &d, op->kind, &rq);
-        return 1;
     case EFL_OP_MEAN:
         efl_mean_i8_fwd_fixed(y, x, &d, &rq);
         return 1;

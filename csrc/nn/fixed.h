@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The `gemmlowp` rule: requantisation in integers, as TFLite Micro, CMSIS-NN and the interpreters' reference
- * kernels do it. Selected for a whole plan when a model is opened; the forward pass only, in plain C, so
- * every instruction set gives the same bits. Speed is that of a reference. Source: docs/training.md,
- * "Forward".
+ * kernels do it, chosen for a whole plan. Sums of products come from the kernels of every instruction set;
+ * the rounding is plain C, so the bits are the same. Source: docs/training.md, "Forward".
  */
 #ifndef EFL_NN_FIXED_H
 #define EFL_NN_FIXED_H
 #include "edgefl.h"
+#include "nn/fwd.h"
 
 /* x * m * 2^(shift - 31): high half of the doubled product, ties upward, then a rounding shift, half away
  * from zero. x << shift must fit in int32 for a positive shift; it wraps where a file says otherwise. */
@@ -20,7 +20,9 @@ static inline int32_t efl_fixed_times(int32_t x, efl_fixed f)
     return (high >> down) + ((high & mask) > (mask >> 1) + (high < 0));
 }
 
-/* Run an operator by this rule; 0 if it needs no rounding (the ordinary kernel serves it then). */
+/* For jobs of the forward kernels; fixed [n_fixed] starts at the job's first column and repeats. */
+efl_fwd_requant_fn efl_fwd_requant_fixed;
+/* Run an operator without weights by this rule; 0 if it does not round (the ordinary kernel serves it). */
 int efl_fixed_run(const efl_plan *plan, const efl_op *op, const int8_t *input, int32_t n);
 /* Every multiplier is in range. Call it after the operator's other checks. */
 efl_status efl_fixed_check(const efl_plan *plan, const efl_op *op);

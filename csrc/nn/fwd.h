@@ -42,6 +42,8 @@ struct efl_fwd_job {
     int32_t extreme; /* some weight is -128 */
     int32_t lo, hi, zero;
     efl_fwd_requant_fn *requant; /* null: XNNPACK's rule (efl_requant_params) */
+    const efl_fixed *fixed;      /* of that function; mult is not read then */
+    int32_t n_fixed;
 };
 
 /* gemm: column c of pixel p <- sum over runs r, groups g, i < 4 of x[pixels[p] + offs[r] + 4 g + i] *

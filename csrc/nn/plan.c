@@ -196,8 +196,7 @@ static void run_samples(void *context, int32_t part, int32_t worker)
 
 static void run(const efl_plan *plan, const efl_op *op, const int8_t *input, int32_t n)
 {
-    const int zeroed = op->param >= 0 && plan->params[op->param].q_zero;
-    if (op->fixed && !zeroed && efl_fixed_run(plan, op, input, n)) return;
+    if (op->fixed && efl_fixed_run(plan, op, input, n)) return;
     const int8_t *x = efl_plan_source(plan, op->in0, input);
     const efl_dims d = efl_op_dims(op, n);
     const efl_tensor *in = &plan->tensors[op->in0], *out = &plan->tensors[op->out];

@@ -57,7 +57,7 @@ class Model:
             The file.
         requant : str
             Rounding rule of the forward pass. "xnnpack" is that of LiteRT's default delegate; "gemmlowp"
-            that of TFLite Micro, CMSIS-NN and TFLite's reference kernels, in plain C and slower.
+            that of TFLite Micro, CMSIS-NN and TFLite's reference kernels, and slower.
         target : int or str
             Position or name of the output that trains, if the model has several.
 

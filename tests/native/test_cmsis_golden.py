@@ -19,6 +19,7 @@ import pytest
 from edgefl.model.detail import Rule
 from edgefl.model.ops_binary import merged_axes
 from edgefl.native import ffi, lib
+from edgefl.native.engine import isa_name, select_isa, supported_isas
 
 UNUSABLE = {
     "batch_matmul": "an operator that edgefl does not run",
@@ -84,13 +85,20 @@ def weighted(case: Case, kind: int, dims: dict[str, int], per_channel: bool = Tr
         m, shift = case.n("output_multiplier", "output_shift")
         factors = fixed(np.array([m]), np.array([shift]))
     offset, zero, lo, hi = case.n("input_offset", "output_offset", "out_activation_min", "out_activation_max")
+    mult = np.ones(d.co, np.float32)  # of the other rule
     rq = ffi.new(
         "efl_requant_params *",
-        {"fixed": factors, "n_mult": d.co if per_channel else 1, "x_zero": -offset, "y_zero": zero,
-         "lo": lo, "hi": hi},
+        {"mult": pointer(mult, "float *"), "fixed": factors, "n_mult": d.co if per_channel else 1,
+         "x_zero": -offset, "y_zero": zero, "lo": lo, "hi": hi},
     )  # fmt: skip
+    name = {lib.EFL_OP_CONV2D: "conv2d", lib.EFL_OP_DWCONV2D: "dwconv2d", lib.EFL_OP_DENSE: "dense"}[kind]
     y = np.empty(d.n * d.ho * d.wo * d.co, np.int8)
-    lib.efl_weighted_i8_fwd_fixed(pointer(y), pointer(x), pointer(w), pointer(b, "int32_t *"), d, kind, rq)
+    packed = np.empty(getattr(lib, f"efl_{name}_i8_packed_bytes")(d), np.int8)
+    scratch = np.empty(getattr(lib, f"efl_{name}_i8_fwd_scratch_bytes")(d) + 64, np.int8)
+    getattr(lib, f"efl_{name}_i8_pack")(pointer(packed, "void *"), pointer(w), pointer(b, "int32_t *"), d, rq)
+    getattr(lib, f"efl_{name}_i8_fwd")(
+        pointer(y), pointer(x), pointer(packed, "void *"), d, rq, pointer(scratch, "void *")
+    )
     return y, case.array("_output_ref" if any("_output_ref" in k for k in case.arrays) else "_output", y.size)
 
 
@@ -226,10 +234,15 @@ def test_usable_cases_give_the_golden_outputs(file: Any) -> None:
     names = sorted(json.loads(str(file["config_json"])))
     usable = [n for n in names if not n.startswith(tuple(UNUSABLE))]
     assert (len(names), len(usable)) == (116, 81)
-    for name in usable:
-        run = next(f for start, f in FAMILIES if name.startswith(start))
-        ours, theirs = run(Case(file, name))
-        np.testing.assert_array_equal(ours, theirs, err_msg=name)
+    try:
+        for isa in supported_isas():
+            select_isa(isa)
+            for name in usable:
+                run = next(f for start, f in FAMILIES if name.startswith(start))
+                ours, theirs = run(Case(file, name))
+                np.testing.assert_array_equal(ours, theirs, err_msg=f"{name}, {isa_name()}")
+    finally:
+        lib.efl_init()
 
 
 def test_other_rule_differs_on_the_golden_outputs(file: Any) -> None:
