@@ -4,31 +4,20 @@
 In: the whole file as bytes, which may be hostile. Out: RawModel. Refuses, in one line, whatever is not a
 readable version 3 file with one subgraph: every vector length is checked before it is walked, every buffer
 lies inside the file, so nothing here loops or allocates beyond the file's own size. Knows no operator's
-meaning: that is edgefl/model/ops.py. Fields of the schema: edgefl/model/schema.py.
+meaning: that is edgefl/model/ops.py. Source: TensorFlow Lite's schema, by the `tflite` package.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
+import tflite
 
 from edgefl.errors import ModelError
-from edgefl.model.flatbuf import Table
-from edgefl.model.schema import (
-    BUFFER,
-    DTYPES,
-    MODEL,
-    OPERATOR,
-    OPERATOR_CODE,
-    OPERATORS,
-    OPTIONS,
-    QUANTIZATION,
-    SUBGRAPH,
-    TENSOR,
-)
 
 MAX_FILE_BYTES = 256 << 20
 MAX_OPERATORS = 4096
@@ -39,10 +28,41 @@ MAX_RANK = 8
 MAX_NAME = 64
 MAX_ELEMENTS = 1 << 24  # of one tensor
 
+T = TypeVar("T")
 Option: TypeAlias = "int | float | bool"
 
 _BROKEN = (struct.error, ValueError, IndexError, TypeError, OverflowError, AttributeError)
+_OP_NAMES: dict[int, str] = {v: k for k, v in vars(tflite.BuiltinOperator).items() if isinstance(v, int)}
+_DTYPES: dict[int, str] = {v: k.lower() for k, v in vars(tflite.TensorType).items() if isinstance(v, int)}
 _WIDTHS = {"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "float16": 2, "int32": 4, "float32": 4, "int64": 8}
+
+# Builtin options by operator: the table that must be present, and the fields that are read from it.
+_CONV = ("Padding", "StrideH", "StrideW", "DilationHFactor", "DilationWFactor", "FusedActivationFunction")
+_POOL = ("Padding", "StrideH", "StrideW", "FilterHeight", "FilterWidth", "FusedActivationFunction")
+_SLICE = ("BeginMask", "EndMask", "EllipsisMask", "NewAxisMask", "ShrinkAxisMask", "Offset")
+_OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "CONV_2D": ("Conv2DOptions", _CONV),
+    "DEPTHWISE_CONV_2D": ("DepthwiseConv2DOptions", _CONV),
+    "FULLY_CONNECTED": ("FullyConnectedOptions", ("FusedActivationFunction", "WeightsFormat")),
+    "AVERAGE_POOL_2D": ("Pool2DOptions", _POOL),
+    "MAX_POOL_2D": ("Pool2DOptions", _POOL),
+    "ADD": ("AddOptions", ("FusedActivationFunction",)),
+    "CONCATENATION": ("ConcatenationOptions", ("Axis", "FusedActivationFunction")),
+    "PACK": ("PackOptions", ("Axis", "ValuesCount")),
+    "UNPACK": ("UnpackOptions", ("Axis", "Num")),
+    "GATHER": ("GatherOptions", ("Axis", "BatchDims")),
+    "STRIDED_SLICE": ("StridedSliceOptions", _SLICE),
+    "RESIZE_NEAREST_NEIGHBOR": ("ResizeNearestNeighborOptions", ("AlignCorners", "HalfPixelCenters")),
+    "LEAKY_RELU": ("LeakyReluOptions", ("Alpha",)),
+    "SUB": ("SubOptions", ("FusedActivationFunction",)),
+    "MUL": ("MulOptions", ("FusedActivationFunction",)),
+    "SOFTMAX": ("SoftmaxOptions", ("Beta",)),
+    "SVDF": ("SVDFOptions", ("Rank", "FusedActivationFunction")),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": (
+        "UnidirectionalSequenceLSTMOptions",
+        ("FusedActivationFunction", "CellClip", "TimeMajor", "DiagonalRecurrentTensors"),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -117,25 +137,29 @@ def read_flat(data: bytes) -> RawModel:
 
 
 def _read(data: bytes) -> RawModel:
-    model = Table.root(data)
-    version = model.whole(MODEL["Version"], "I")
-    if version != 3:
-        raise ModelError(f"the model file has schema version {version}, edgefl reads version 3")
-    n_graphs = model.count(MODEL["Subgraphs"])
+    model = tflite.Model.GetRootAs(data, 0)
+    if model.Version() != 3:
+        raise ModelError(f"the model file has schema version {model.Version()}, edgefl reads version 3")
+    n_graphs = model.SubgraphsLength()
     if n_graphs != 1:
         raise ModelError(
             f"the model has {n_graphs} subgraphs, edgefl takes exactly one", hint="export one signature"
         )
-    graph = model.item(MODEL["Subgraphs"], 0)
-    n_buffers = _count(model.count(MODEL["Buffers"]), len(data) // 4, "buffers")
-    codes = [_op_name(t) for t in _tables(model, MODEL["OperatorCodes"], MAX_CODES, "operator codes")]
-    tensors = _tables(graph, SUBGRAPH["Tensors"], MAX_TENSORS, "tensors")
-    operators = _tables(graph, SUBGRAPH["Operators"], MAX_OPERATORS, "operators")
+    graph = model.Subgraphs(0)
+    n_buffers = _count(model.BuffersLength(), len(data) // 4, "buffers")
+    n_codes = _count(model.OperatorCodesLength(), MAX_CODES, "operator codes")
+    codes = [_op_name(model.OperatorCodes(i)) for i in range(n_codes)]
+    tensors = _vector(graph.TensorsLength(), MAX_TENSORS, "tensors", graph.Tensors)
     return RawModel(
         tensors=[_read_tensor(model, tensor, i, n_buffers, len(data)) for i, tensor in enumerate(tensors)],
-        ops=[_read_op(op, i, codes, len(tensors)) for i, op in enumerate(operators)],
-        inputs=_indices(graph, SUBGRAPH["Inputs"], len(tensors), "graph input"),
-        outputs=_indices(graph, SUBGRAPH["Outputs"], len(tensors), "graph output"),
+        ops=[
+            _read_op(op, i, codes, len(tensors))
+            for i, op in enumerate(
+                _vector(graph.OperatorsLength(), MAX_OPERATORS, "operators", graph.Operators)
+            )
+        ],
+        inputs=_indices(graph.InputsLength(), graph.Inputs, len(tensors), "graph input"),
+        outputs=_indices(graph.OutputsLength(), graph.Outputs, len(tensors), "graph output"),
         data=data,
     )
 
@@ -146,107 +170,123 @@ def _count(count: int, limit: int, what: str) -> int:
     return count
 
 
-def _tables(table: Table, slot: int, limit: int, what: str) -> list[Table]:
-    return [table.item(slot, i) for i in range(_count(table.count(slot), limit, what))]
+def _vector(count: int, limit: int, what: str, item: Callable[[int], T]) -> list[T]:
+    return [item(i) for i in range(_count(count, limit, what))]
 
 
-def _indices(table: Table, slot: int, n_tensors: int, what: str) -> tuple[int, ...]:
-    _count(table.count(slot), MAX_OPERANDS, f"{what}s")
-    indices = tuple(table.numbers(slot, "i4").tolist())
+def _indices(count: int, item: Callable[[int], int], n_tensors: int, what: str) -> tuple[int, ...]:
+    indices = tuple(_vector(count, MAX_OPERANDS, f"{what}s", item))
     for index in indices:
         if not -1 <= index < n_tensors:
             raise ModelError(f"the model file is damaged: {what} names tensor {index} of {n_tensors}")
     return indices
 
 
-def _op_name(code: Table) -> str:
-    number = max(
-        code.whole(OPERATOR_CODE["BuiltinCode"]), code.whole(OPERATOR_CODE["DeprecatedBuiltinCode"], "b")
-    )
-    name = OPERATORS[number] if 0 <= number < len(OPERATORS) else f"operator code {number}"
-    return f"CUSTOM({code.text(OPERATOR_CODE['CustomCode'], MAX_NAME)})" if name == "CUSTOM" else name
+def _op_name(code: tflite.OperatorCode) -> str:
+    number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+    name = _OP_NAMES.get(number, f"operator code {number}")
+    return f"CUSTOM({_name(code, 6)})" if name == "CUSTOM" else name
 
 
-def _read_tensor(model: Table, tensor: Table, index: int, n_buffers: int, n_file: int) -> RawTensor:
+def _name(table: tflite.Tensor | tflite.OperatorCode, slot: int) -> str:
+    """Read the start of a name, printable: it ends up in messages, and may claim any length."""
+    at = table._tab.Offset(slot)
+    if at == 0:
+        return ""
+    start, length = table._tab.Vector(at), table._tab.VectorLen(at)
+    text = bytes(table._tab.Bytes[start : start + min(length, MAX_NAME)]).decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _read_tensor(
+    model: tflite.Model, tensor: tflite.Tensor, index: int, n_buffers: int, n_file: int
+) -> RawTensor:
     what = f"tensor {index}"
-    _count(tensor.count(TENSOR["Shape"]), MAX_RANK, f"dimensions of {what}")
-    shape = tuple(tensor.numbers(TENSOR["Shape"], "i4").tolist())
+    shape = tuple(_vector(tensor.ShapeLength(), MAX_RANK, f"dimensions of {what}", tensor.Shape))
     size = 1
     for n in shape:
         size *= n
     if any(n < 0 for n in shape) or size > MAX_ELEMENTS:
         raise ModelError(f"{what} has shape {list(shape)}, the limit is {MAX_ELEMENTS} elements")
-    buffer = tensor.whole(TENSOR["Buffer"], "I")
+    buffer = tensor.Buffer()
     if buffer >= n_buffers:
         raise ModelError(f"the model file is damaged: {what} names buffer {buffer} of {n_buffers}")
-    kind = tensor.whole(TENSOR["Type"], "b")
-    dtype = DTYPES[kind] if 0 <= kind < len(DTYPES) else f"type {kind}"
-    offset, n_bytes = _buffer_range(model.item(MODEL["Buffers"], buffer), n_file)
+    dtype = _DTYPES.get(tensor.Type(), f"type {tensor.Type()}")
+    offset, n_bytes = _buffer_range(model.Buffers(buffer), n_file)
     if n_bytes and dtype in _WIDTHS and n_bytes != size * _WIDTHS[dtype]:
         raise ModelError(
             f"{what} ({dtype} {list(shape)}) needs {size * _WIDTHS[dtype]} bytes, its buffer has {n_bytes}"
         )
-    scales, zeros, axis, odd = _read_scales(tensor.table(TENSOR["Quantization"]), what)
-    if tensor.scalar(TENSOR["IsVariable"], "?"):
+    scales, zeros, axis, odd = _read_scales(tensor.Quantization(), what)
+    if tensor.IsVariable():
         odd = "a variable (it keeps state between calls)"
-    if tensor.table(TENSOR["Sparsity"]) is not None:
+    if tensor.Sparsity() is not None:
         odd = "sparse"
-    name = tensor.text(TENSOR["Name"], MAX_NAME)
-    return RawTensor(name, dtype, shape, scales, zeros, axis, offset, n_bytes, odd)
+    return RawTensor(_name(tensor, 10), dtype, shape, scales, zeros, axis, offset, n_bytes, odd)
 
 
-def _buffer_range(buffer: Table, n_file: int) -> tuple[int, int]:
+def _buffer_range(buffer: tflite.Buffer, n_file: int) -> tuple[int, int]:
     """Byte offset and size of a buffer's data in the file."""
-    if max(buffer.whole(BUFFER["Offset"], "Q"), buffer.whole(BUFFER["Size"], "Q")) > 1:
+    if buffer.Offset() > 1 or buffer.Size() > 1:
         raise ModelError(
             "the model keeps its weights outside the flatbuffer, edgefl takes files under 2 GB without that"
         )
-    n_bytes = buffer.count(BUFFER["Data"])
+    n_bytes = buffer.DataLength()
     if n_bytes == 0:
         return 0, 0
-    offset = buffer.start(BUFFER["Data"])
+    slot = buffer._tab.Offset(4)  # the generated class gives no byte offset of its data
+    offset = buffer._tab.Vector(slot)
     if offset + n_bytes > n_file:
         raise ModelError(f"the model file is damaged: a buffer ends at byte {offset + n_bytes} of {n_file}")
     return offset, n_bytes
 
 
-def _read_scales(q: Table | None, what: str) -> tuple[np.ndarray, np.ndarray, int, str]:
+def _read_scales(
+    q: tflite.QuantizationParameters | None, what: str
+) -> tuple[np.ndarray, np.ndarray, int, str]:
     """Scales, zero points, quantised dimension, and what is unusual about them."""
     if q is None:
         return np.zeros(0, np.float32), np.zeros(0, np.int64), 0, ""
-    n_scales = _count(q.count(QUANTIZATION["Scale"]), MAX_ELEMENTS, f"scales of {what}")
-    n_zeros = _count(q.count(QUANTIZATION["ZeroPoint"]), MAX_ELEMENTS, f"zero points of {what}")
+    n_scales = _count(q.ScaleLength(), MAX_ELEMENTS, f"scales of {what}")
+    n_zeros = _count(q.ZeroPointLength(), MAX_ELEMENTS, f"zero points of {what}")
     # Views of the file, not copies: many tensors may name one large vector.
-    scales = q.numbers(QUANTIZATION["Scale"], "f4")
-    zeros = q.numbers(QUANTIZATION["ZeroPoint"], "i8") if n_zeros else np.broadcast_to(np.int64(0), n_scales)
+    scales = q.ScaleAsNumpy() if n_scales else np.zeros(0, np.float32)
+    zeros = q.ZeroPointAsNumpy() if n_zeros else np.broadcast_to(np.int64(0), n_scales)
     if len(zeros) != len(scales):
         raise ModelError(f"{what} has {len(scales)} scales and {len(zeros)} zero points")
-    odd = "" if q.whole(QUANTIZATION["DetailsType"], "B") == 0 else "blockwise or custom quantised"
-    return scales, zeros, q.whole(QUANTIZATION["QuantizedDimension"]), odd
+    return (
+        scales,
+        zeros,
+        q.QuantizedDimension(),
+        "" if q.DetailsType() == 0 else "blockwise or custom quantised",
+    )
 
 
-def _read_op(op: Table, index: int, codes: list[str], n_tensors: int) -> RawOp:
-    code = op.whole(OPERATOR["OpcodeIndex"], "I")
-    if code >= len(codes):
-        raise ModelError(f"the model file is damaged: operator {index} names code {code} of {len(codes)}")
-    name = codes[code]
+def _read_op(op: tflite.Operator, index: int, codes: list[str], n_tensors: int) -> RawOp:
+    if op.OpcodeIndex() >= len(codes):
+        raise ModelError(
+            f"the model file is damaged: operator {index} names code {op.OpcodeIndex()} of {len(codes)}"
+        )
+    name = codes[op.OpcodeIndex()]
     what = f"operator {index} ({name})"
     return RawOp(
         index,
         name,
-        _indices(op, OPERATOR["Inputs"], n_tensors, f"{what} input"),
-        _indices(op, OPERATOR["Outputs"], n_tensors, f"{what} output"),
+        _indices(op.InputsLength(), op.Inputs, n_tensors, f"{what} input"),
+        _indices(op.OutputsLength(), op.Outputs, n_tensors, f"{what} output"),
         _read_options(op, name, what),
-        _indices(op, OPERATOR["Intermediates"], n_tensors, f"{what} intermediate"),
+        _indices(op.IntermediatesLength(), op.Intermediates, n_tensors, f"{what} intermediate"),
     )
 
 
-def _read_options(op: Table, name: str, what: str) -> dict[str, Option]:
-    """Read the fields that OPTIONS lists for this operator."""
-    if name not in OPTIONS:
+def _read_options(op: tflite.Operator, name: str, what: str) -> dict[str, Option]:
+    """Read the fields that _OPTIONS lists for this operator."""
+    if name not in _OPTIONS:
         return {}
-    options = OPTIONS[name]
-    table = op.table(OPERATOR["BuiltinOptions"])
-    if table is None or op.whole(OPERATOR["BuiltinOptionsType"], "B") != options.number:
-        raise ModelError(f"{what} has no {options.table}", hint="convert the model again")
-    return {key: table.scalar(*field) for key, field in options.fields.items()}
+    table_name, fields = _OPTIONS[name]
+    options = getattr(tflite, table_name)()
+    table = op.BuiltinOptions()
+    if table is None or op.BuiltinOptionsType() != getattr(tflite.BuiltinOptions, table_name):
+        raise ModelError(f"{what} has no {table_name}", hint="convert the model again")
+    options.Init(table.Bytes, table.Pos)
+    return {f: getattr(options, f)() for f in fields}
