@@ -18,9 +18,10 @@ from typing import Literal
 import numpy as np
 
 from edgefl.config.device import setting
-from edgefl.errors import ConfigError, DataError, MissingInput
+from edgefl.errors import ConfigError, DataError, MissingInput, UsageError
 from edgefl.model.forward import bias_exponents
 from edgefl.model.graph import Graph
+from edgefl.model.loss import check_weights, loss_heads
 from edgefl.model.quantise import quantise
 from edgefl.model.read import read_model
 from edgefl.model.stream import start_residuals
@@ -43,7 +44,11 @@ class TaskToml:
     layers: str = setting(
         "all", 'what trains: "head", "bias+head", "last:K", "all" or "ops:4b,7" (edgefl plan)'
     )
-    loss: str = setting("softmax_ce", "loss", choices=("softmax_ce",))
+    loss: str = setting(
+        "softmax_ce",
+        "what the devices' y is: classes, 0..1 for each output, values (none: x itself), probabilities",
+        choices=("softmax_ce", "bce", "mse", "kl"),
+    )
     class_weights: tuple[float, ...] = setting((), "weight of each class; empty: all 1", low=0, high=1000)
     lr: float = setting(0.01, "learning rate in real units", low=1e-9, high=10)
     epochs: int = setting(1, "local passes over the samples", low=1, high=1000)
@@ -85,12 +90,11 @@ def prepare_task(name: str, model: Path, config: Path, calibration: Path) -> New
     toml = read_flat(config, "task", TaskToml)
     file = read_file(model, MAX_MODEL)
     graph = read_model(file)
-    segments = select_segments(graph, toml.layers)
-    classes = graph.tensors[graph.logits].size
-    if toml.class_weights and len(toml.class_weights) != classes:
-        raise ConfigError(
-            f"{config}: class_weights has {len(toml.class_weights)} values, the model {classes} classes"
-        )
+    segments = select_segments(graph, toml.layers, loss_heads(graph, toml.loss))
+    try:
+        check_weights(graph, toml.loss, toml.class_weights or None)
+    except UsageError as error:
+        raise ConfigError(f"{config}: {error}") from None
     if not 0 <= toml.micro_batch <= toml.batch:
         raise ConfigError(f"{config}: micro_batch {toml.micro_batch} is above batch {toml.batch}")
     if not toml.quorum <= toml.n_max or (toml.close_at and not toml.quorum <= toml.close_at <= toml.n_max):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training samples in the worker: a folder of .npz files, or a plugin and own bounded copies of its samples.
 
-In: names of a folder or an entry point of group `edgefl.sources`.  Out: x [n, ...], y [n]. Refuses files that
-are not sound .npz, files of one folder that do not go together, and plugins that are not installed.
+In: names of a folder or an entry point of group `edgefl.sources`.  Out: x [n, ...], y [n, ...] or None.
+Refuses files that are not sound .npz or do not go together, and plugins that are not installed.
 Invariant: a user's folder is only read; edgefl deletes nothing but its own copies.
 """
 
@@ -19,7 +19,7 @@ from edgefl.ports import SampleSource
 
 GROUP = "edgefl.sources"
 
-Pair = tuple[np.ndarray, np.ndarray]
+Pair = tuple[np.ndarray, np.ndarray | None]
 
 
 class NpzFolder:
@@ -35,10 +35,10 @@ class NpzFolder:
             raise MissingInput(f"the data folder {self.folder} does not exist", hint="see [data] folder")
         for path in sorted(self.folder.glob("*.npz")):
             try:
-                arrays = read_npz(path.read_bytes(), ("x", "y"))
+                arrays = read_npz(path.read_bytes(), ("x",), optional=("y",))
             except DataError as error:
                 raise DataError(f"{path.name}: {error}") from None
-            yield arrays["x"], arrays["y"]
+            yield arrays["x"], arrays.get("y")
 
 
 def load_samples(folder: Path | None, source: str, own: Path | None, limit: int) -> Pair:
@@ -90,7 +90,8 @@ def keep_copy(own: Path, pair: Pair) -> None:
     from edgefl.adapters.files import PRIVATE, write_durable
 
     buffer = io.BytesIO()
-    np.savez(buffer, x=pair[0], y=pair[1])
+    x, y = pair
+    np.savez(buffer, x=x) if y is None else np.savez(buffer, x=x, y=y)
     write_durable(own / f"{time.time_ns():020d}.npz", buffer.getvalue(), PRIVATE)
 
 
@@ -98,11 +99,13 @@ def _join(pairs: Iterable[Pair], limit: int) -> Pair:
     parts = list(pairs)
     if not parts:
         raise MissingInput("there are no samples yet")
-    kinds = {(x.dtype, x.shape[1:], y.dtype, y.shape[1:]) for x, y in parts if x.ndim and y.ndim}
-    if len(kinds) != 1 or any(len(x) != len(y) for x, y in parts):
+    xs, ys = [x for x, _ in parts], [y for _, y in parts if y is not None]
+    kinds = [{(a.dtype, a.shape[1:]) for a in arrays if a.ndim} for arrays in (xs, ys)]
+    whole = len(kinds[0]) == 1 and len(kinds[1]) == bool(ys) and len(ys) in (0, len(xs))
+    if not whole or any(y is not None and len(x) != len(y) for x, y in parts):
         raise DataError("the files of the data folder do not go together", hint="one dtype and shape for all")
-    if len(parts) == 1:
-        x, y = parts[0]
-    else:
-        x, y = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    x = xs[0] if len(xs) == 1 else np.concatenate(xs)
+    if not ys:
+        return x[-limit:], None
+    y = ys[0] if len(ys) == 1 else np.concatenate(ys)
     return x[-limit:], y[-limit:]

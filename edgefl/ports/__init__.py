@@ -46,7 +46,10 @@ class Transport(Protocol):
 
 
 class SampleSource(Protocol):
-    """Labelled samples on the device, from a folder or a plugin (entry point group `edgefl.sources`)."""
+    """Samples on the device, from a folder or a plugin (entry point group `edgefl.sources`)."""
 
-    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield (x [n, ...], y [n]) arrays; x float32 or the model's own input dtype."""
+    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yield (x [n, ...], y [n, ...]) arrays; x float32 or the model's own input dtype.
+
+        y is what the task's loss takes: classes, values; None where x is its own target.
+        """

@@ -54,7 +54,7 @@ class Terms:
 
 
 def masked_vector(
-    model: bytes, x: np.ndarray, y: np.ndarray, terms: Terms, key: bytes, rounding: bytes
+    model: bytes, x: np.ndarray, y: np.ndarray | None, terms: Terms, key: bytes, rounding: bytes
 ) -> tuple[MaskedVector, int]:
     """Train on the samples and mask what came out; returns (vector, number of samples).
 
@@ -66,7 +66,7 @@ def masked_vector(
     from edgefl.secagg.mask import mask
 
     graph = read_model(model)
-    batch = make_batch(graph, x, y)
+    batch = make_batch(graph, x, y, terms.loss)
     delta = train(graph, batch, terms)
     numbers = EncodeParams(
         terms.clip, terms.scale, terms.value_bits, terms.width, terms.dim, terms.norm2_max, terms.canaries

@@ -288,6 +288,39 @@ def test_files_that_do_not_go_together_are_refused(tmp_path):
         sources.load_samples(tmp_path, "", None, 100)
 
 
+def test_folder_of_an_autoencoder_needs_no_y(tmp_path):
+    for name in ("a.npz", "b.npz"):
+        np.savez(tmp_path / name, x=np.zeros((5, 12), np.int8))
+    x, y = sources.load_samples(tmp_path, "", None, 7)
+    assert x.shape == (7, 12) and y is None
+    save(tmp_path / "c.npz", 5, x=np.zeros((5, 12), np.int8))
+    with pytest.raises(DataError, match="do not go together"):
+        sources.load_samples(tmp_path, "", None, 100)
+
+
+def test_copies_of_a_plugin_without_labels_are_kept(tmp_path):
+    for n in (3, 4):
+        sources.keep_copy(tmp_path, (np.zeros((n, 12), np.int8), None))
+    x, y = sources.load_samples(tmp_path, "", None, 100)
+    assert len(x) == 7 and y is None
+
+
+def test_round_of_an_autoencoder_trains_on_its_inputs():
+    from oracle.test_losses import autoencoder
+
+    from edgefl.round.pipeline import masked_vector
+
+    model = autoencoder()
+    segments = select_segments(read_model(model), "all")
+    exponents = (0,) * sum(s.kind == "bias" for s in segments)
+    terms = replace(TERMS, loss="mse", dim=vector_size(segments), exponents=exponents, canaries=(0, 5))
+    x = np.random.default_rng(0).integers(-128, 128, (20, 12)).astype(np.int8)
+    masked, n = masked_vector(model, x, None, terms, bytes(32), bytes(32))
+    assert n == 20 and masked.length == terms.dim + len(terms.canaries)
+    with pytest.raises(DataError, match="no y"):
+        masked_vector(model, x, None, replace(terms, loss="softmax_ce"), bytes(32), bytes(32))
+
+
 def test_folder_is_only_read(tmp_path):
     save(tmp_path / "a.npz", 5)
     before = [(p.name, p.stat().st_mtime_ns) for p in tmp_path.iterdir()]

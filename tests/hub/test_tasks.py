@@ -62,6 +62,8 @@ NAN = np.full((2, 8, 8, 2), np.nan, np.float32)
         ({"toml": GOOD.replace("batch", "batches")}, 78, "batch"),
         ({"toml": GOOD + "class_weights = [1, 2]\n"}, 78, "3 classes"),
         ({"toml": GOOD + "class_weights = [1, 2, nan]\n"}, 78, "class_weights"),
+        ({"toml": GOOD + 'loss = "hinge"\n'}, 78, "loss"),
+        ({"toml": GOOD + 'loss = "mse"\n'}, 65, "mse needs"),
         ({"toml": GOOD + "micro_batch = 9\n"}, 78, "above batch 8"),
         ({"toml": GOOD.replace("lr = 0.05", "lr = 0")}, 78, "lr"),
         ({"toml": GOOD.replace("lr = 0.05", 'lr = "fast"')}, 78, "lr"),
