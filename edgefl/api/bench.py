@@ -3,7 +3,8 @@
 
 In: models as bytes.  Out: Rows: median time of a call, bytes held.  Refuses a model that edgefl cannot run; a
 model that cannot train gets its forward rows only.  Invariant: each row is measured alone, in this process,
-after a warm-up; a training step is forward, loss, backward and update with all of its Python.
+after a warm-up, by the thread's processor time (several threads: by the clock); a training step is forward,
+loss, backward and update with all of its Python.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from edgefl.errors import EdgeflError
 from edgefl.model.forward import Forward
 from edgefl.model.graph import Graph
 from edgefl.model.read import read_model
-from edgefl.native.engine import current_isa, isa_name, select_isa, supported_isas
+from edgefl.native.engine import THREADS_MAX, current_isa, isa_name, select_isa, supported_isas
 from edgefl.train.auto import session_bytes
 from edgefl.train.fit import Session
 
@@ -45,6 +46,7 @@ class Row:
     model: str
     work: str
     batch: int
+    threads: int
     isa: str
     us: float
     arena: int
@@ -81,7 +83,8 @@ def rows(model: str, data: bytes, seconds: float = 0.3) -> Iterator[Row]:
     Yields
     ------
     Row
-        With the fastest kernels every kind of work; with the others, forward and "all" at batch 1.
+        With the usual kernels every kind of work, "all" with every core as well; with the others, forward and
+        "all" at batch 1.
     """
     graph = read_model(data)
     best = current_isa()
@@ -103,30 +106,48 @@ def _forward(model: str, graph: Graph, seconds: float, peers: dict[str, float]) 
     x = np.random.default_rng(0).integers(-128, 128, (1, graph.input_size)).astype(np.int8)
     us = call_time(lambda: runner.run(x), seconds)
     arena, held = runner.memory
-    return Row(model, "forward", 1, isa_name(), us, arena, held, peers)
+    return Row(model, "forward", 1, 1, isa_name(), us, arena, held, peers)
 
 
 def _steps(model: str, graph: Graph, seconds: float, *, whole: bool) -> Iterator[Row]:
-    for layers in LAYERS if whole else ("all",):
-        for batch in BATCHES if whole else (1,):
-            try:
-                session = Session(graph, layers=layers, lr=RATE, batch_size=batch)
-            except EdgeflError:
-                return  # nothing trains: its forward rows stand alone
-            us = step_time(session, seconds)
-            yield Row(model, layers, batch, isa_name(), us, session.memory.arena, session_bytes(session))
+    loss = _loss(graph)
+    if not loss:
+        return  # nothing trains: its forward row stands alone
+    works = [(layers, batch, 1) for layers in LAYERS for batch in BATCHES] if whole else [("all", 1, 1)]
+    if whole and cores() > 1:
+        works += [("all", batch, cores()) for batch in BATCHES]
+    for layers, batch, threads in works:
+        session = Session(graph, layers=layers, lr=RATE, batch_size=batch, loss=loss, threads=threads)
+        us, held = step_time(session, seconds), session.memory.arena
+        yield Row(model, layers, batch, threads, isa_name(), us, held, session_bytes(session))
+
+
+def _loss(graph: Graph) -> str:
+    """Give a loss that trains this model, "" if none does."""
+    for loss in ("softmax_ce", "mse"):
+        try:
+            Session(graph, loss=loss, batch_size=1)
+        except EdgeflError:
+            continue
+        return loss
+    return ""
+
+
+def cores() -> int:
+    """Count the cores that this process may use, as far as the engine takes them."""
+    return min(len(os.sched_getaffinity(0)), THREADS_MAX)
 
 
 def call_time(call: Callable[[], object], seconds: float) -> float:
-    """Median time of a call in microseconds, after a warm-up of a fifth of the time."""
+    """Median processor time of a call in microseconds, after a warm-up of a fifth of the time."""
     end = time.perf_counter() + seconds / 5
     times: list[float] = []
     for limit in (end, end + seconds):
         times.clear()
         while len(times) < 3 or (time.perf_counter() < limit and len(times) < 100_000):
-            begin = time.perf_counter()
+            begin = time.thread_time()
             call()
-            times.append(time.perf_counter() - begin)
+            times.append(time.thread_time() - begin)
     return round(1e6 * median(times), 1)
 
 

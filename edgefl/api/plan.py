@@ -90,6 +90,7 @@ def plan_training(
         "macs": step_macs(session.plan) * opts.batch_size,
         "step_us": step_time(Session(graph, **options, layers=selection)),
         "isa": isa_name(),
+        "threads": opts.threads,
         "operators": [_operator(graph, node, session) for node in graph.nodes],
         "interpreter": [],
     }
@@ -112,7 +113,10 @@ def synthetic_batch(session: Session, n: int) -> Batch:
 
 
 def step_time(session: Session, seconds: float = PROBE_S) -> float:
-    """Median time of a step in microseconds; the session trains on nonsense."""
+    """Median time of a step in microseconds; the session trains on nonsense.
+
+    With one thread its processor time, which other work on the machine does not lengthen.
+    """
     batch = synthetic_batch(session, PROBE_BATCHES * session.options.batch_size)
     first = _step_times(session, batch, 4)
     steps = max(4, min(MAX_PROBE_STEPS, int(seconds / max(median(first), 1e-6))))
@@ -122,7 +126,8 @@ def step_time(session: Session, seconds: float = PROBE_S) -> float:
 def _step_times(session: Session, batch: Batch, steps: int) -> list[float]:
     """Seconds of each step but the first, which also holds what a fit does once."""
     marks: list[float] = []
-    session.fit(batch, epochs=steps, max_steps=steps, on_step=lambda step: marks.append(time.perf_counter()))
+    clock = time.thread_time if session.options.threads == 1 else time.perf_counter
+    session.fit(batch, epochs=steps, max_steps=steps, on_step=lambda step: marks.append(clock()))
     return [b - a for a, b in pairwise(marks)]
 
 

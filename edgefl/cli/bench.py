@@ -43,8 +43,8 @@ def run_bench(args: argparse.Namespace) -> None:
     models = _given(args.models) if args.models else _built_in()
     if not args.json:
         print(machine())
-        print(f"{'model':<14} {'work':<10} {'batch':>5} {'kernels':<12} {'a call':>12} {'a sample':>12} "
-              f"{'arena':>9} {'all bytes':>9}  beside it")  # fmt: skip
+        print(f"{'model':<14} {'work':<10} {'batch':>5} {'threads':>7} {'kernels':<12} {'a call':>12} "
+              f"{'a sample':>12} {'arena':>9} {'all bytes':>9}  beside it")  # fmt: skip
     measured: list[Row] = []
     for name, data in models.items():
         for row in rows(name, data, args.seconds):
@@ -63,8 +63,8 @@ def run_bench(args: argparse.Namespace) -> None:
 
 def _line(row: Row) -> str:
     beside = ", ".join(f"{name} {_time(us)}" for name, us in row.peers.items())
-    line = f"{row.model:<14.14} {row.work:<10} {row.batch:>5} {row.isa:<12} {_time(row.us):>12} "
-    line += f"{_time(row.us / row.batch):>12} {row.arena:>9} {row.bytes:>9}  {beside}"
+    line = f"{row.model:<14.14} {row.work:<10} {row.batch:>5} {row.threads:>7} {row.isa:<12} "
+    line += f"{_time(row.us):>12} {_time(row.us / row.batch):>12} {row.arena:>9} {row.bytes:>9}  {beside}"
     return line.rstrip()
 
 

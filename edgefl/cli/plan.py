@@ -27,6 +27,7 @@ def register(commands: Commands) -> None:
     parser.add_argument("--step-cap", type=float, default=0.003, help="largest relative step (0.003)")
     parser.add_argument("--seed", type=int, default=0, help="order of samples (0)")
     parser.add_argument("--shadow", choices=("residual", "none"), default="residual")
+    parser.add_argument("--threads", type=int, default=1, help="cores to use; more take more scratch (1)")
     parser.add_argument("--loss", choices=LOSSES, default="softmax_ce", help="as for train (softmax_ce)")
     parser.add_argument("--anchors", type=pairs, metavar="W,H,..", help="as for train")
     parser.add_argument("--data", metavar="F.npz", help="typical samples: adds gradients and norms")
@@ -52,6 +53,7 @@ def run_plan(args: argparse.Namespace) -> None:
         step_cap=args.step_cap,
         seed=args.seed,
         shadow=args.shadow,
+        threads=args.threads,
         loss=args.loss,
         anchors=args.anchors,
     )
@@ -68,8 +70,8 @@ def _lines(plan: dict[str, Any]) -> list[str]:
         + (f" in micro-batches of {micro}" if micro else "")
         + ": "
         + ", ".join(f"{name.removesuffix('_bytes')} {size}" for name, size in parts.items()),
-        f"step       {plan['step_us'] / 1000:.3g} ms on this machine ({plan['isa']}), "
-        f"{plan['macs'] / 1e6:.3g} million multiplications",
+        f"step       {plan['step_us'] / 1000:.3g} ms on this machine ({plan['isa']}, threads: "
+        f"{plan['threads']}), {plan['macs'] / 1e6:.3g} million multiplications",
         f"by others  {', '.join(plan['interpreter']) or 'none: every operator runs in the C core'}",
     ]
     if plan["share_of_all"] is not None:

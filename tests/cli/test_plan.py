@@ -160,7 +160,7 @@ def test_bench_prints_every_row(capsys: pytest.CaptureFixture[str], folder: Path
 def test_bench_of_a_model_that_cannot_train_has_forward_rows(
     capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
-    net = Net((1, 6, 6, 2), np.random.default_rng(0)).conv(3)
+    net = Net((1, 6, 6, 2), np.random.default_rng(0)).mean()
     (folder / "m.tflite").write_bytes(net.build())
     code, out, _ = call(capsys, folder, "bench", "m.tflite", "--seconds", "0.001", "--json")
     assert code == 0 and {row["work"] for row in json.loads(out)["rows"]} == {"forward"}

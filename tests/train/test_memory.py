@@ -98,7 +98,12 @@ def test_session_writes_only_what_it_says(isa: int, layers: str, monkeypatch: py
         graph = read_model(random_net(seed))
         if layers == "last:2" and len(graph.trainable()) < 2:
             continue
-        for options in ({"batch_size": 1}, {"batch_size": 5, "micro_batch": 2}, {"shadow": "none"}):
+        for options in (
+            {"batch_size": 1},
+            {"batch_size": 5, "micro_batch": 2},
+            {"shadow": "none"},
+            {"batch_size": 8, "threads": 2},
+        ):
             plain = Session(graph, layers=layers, lr=0.05, step_cap=0.1, **options)
             plain.fit(data(graph, 2 * plain.options.batch_size + 1))
             fenced = train_fenced(graph, Fenced(), monkeypatch, layers=layers, **options)
