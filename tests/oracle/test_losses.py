@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -240,3 +241,18 @@ def test_planted_fault_is_noticed(fault: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 plain_mse, good_places, good_sigmoid = losses.mse, losses.places, losses.sigmoid
+
+
+def test_real_detector_with_three_heads_equals_oracle(shared: Path) -> None:
+    """The face detector: 4x5, 8x10 and 16x20 cells, three anchors each."""
+    graph = read_model((shared / "data/models/nxp/yolo_face_detect_int8.tflite").read_bytes())
+    rng = np.random.default_rng(0)
+    x = rng.integers(-128, 128, (4, graph.input_size)).astype(np.int8)
+    y = boxes(rng, 4, classes=1)
+    anchors = [(0.1 * k, 0.09 * k) for k in (7, 5, 4, 3, 2.5, 2, 1.5, 1, 0.5)]
+    options = dict(loss="grid", lr=0.001, seed=1)
+    session = Session(graph, layers="last:3", batch_size=2, anchors=anchors, **options)
+    history = session.fit(Batch(x, y)).history
+    checked = check_anchors(graph, "grid", anchors)
+    state = Oracle(graph, "last:3", anchors=checked, **options).fit(x, y, batch=2)
+    assert session.trained_sha256() == state.sha256() and history[0][0] > 0
