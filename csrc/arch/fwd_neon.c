@@ -146,23 +146,25 @@ EFL_INLINE void depth_tile(const efl_fwd_job *job, const int8_t *w, int32_t pixe
 }
 
 #define EACH_TILE(tile)                                                                                      \
-    const size_t panel = (size_t)job->n_runs * (size_t)job->groups * EFL_NR * 4;                             \
-    for (int32_t c = 0; c < job->cols; c += 8) {                                                             \
-        const int8_t *w = job->w + (size_t)(c / EFL_NR) * panel + c % EFL_NR * 4;                            \
-        int32_t p = 0;                                                                                       \
-        for (; p + ROWS <= job->n_pixels; p += ROWS) tile(job, w, p, c, ROWS);                               \
-        if (ROWS > 2 && job->n_pixels - p >= 2) tile(job, w, p, c, 2), p += 2;                               \
-        if (job->n_pixels - p >= 1) tile(job, w, p, c, 1);                                                   \
-    }
+    do {                                                                                                     \
+        const size_t panel = (size_t)job->n_runs * (size_t)job->groups * EFL_NR * 4;                         \
+        for (int32_t c = 0; c < job->cols; c += 8) {                                                         \
+            const int8_t *w = job->w + (size_t)(c / EFL_NR) * panel + c % EFL_NR * 4;                        \
+            int32_t p = 0;                                                                                   \
+            for (; p + ROWS <= job->n_pixels; p += ROWS) tile(job, w, p, c, ROWS);                           \
+            if (ROWS > 2 && job->n_pixels - p >= 2) tile(job, w, p, c, 2), p += 2;                           \
+            if (job->n_pixels - p >= 1) tile(job, w, p, c, 1);                                               \
+        }                                                                                                    \
+    } while (0)
 
 void efl_fwd_gemm_neon(const efl_fwd_job *job)
 {
-    EACH_TILE(gemm_tile)
+    EACH_TILE(gemm_tile);
 }
 
 void efl_fwd_depth_neon(const efl_fwd_job *job)
 {
-    EACH_TILE(depth_tile)
+    EACH_TILE(depth_tile);
 }
 #else
 typedef int efl_fwd_neon_elsewhere; /* ISO C wants a declaration */

@@ -83,19 +83,24 @@ EFL_INLINE TARGET void depth_tile(const efl_fwd_job *job, const int8_t *w, int32
 }
 
 #define EACH_TILE(tile)                                                                                      \
-    const size_t panel = (size_t)job->n_runs * (size_t)job->groups * EFL_NR * 4;                             \
-    const int8_t *w = job->w;                                                                                \
-    for (int32_t c = 0; c < job->cols; c += EFL_NR, w += panel) {                                            \
-        int32_t p = 0;                                                                                       \
-        for (; p + 6 <= job->n_pixels; p += 6) tile(job, w, p, c, 6);                                        \
-        if (job->n_pixels - p >= 4) tile(job, w, p, c, 4), p += 4;                                           \
-        if (job->n_pixels - p >= 2) tile(job, w, p, c, 2), p += 2;                                           \
-        if (job->n_pixels - p >= 1) tile(job, w, p, c, 1);                                                   \
-    }
+    do {                                                                                                     \
+        const size_t panel = (size_t)job->n_runs * (size_t)job->groups * EFL_NR * 4;                         \
+        const int8_t *w = job->w;                                                                            \
+        for (int32_t c = 0; c < job->cols; c += EFL_NR, w += panel) {                                        \
+            int32_t p = 0;                                                                                   \
+            for (; p + 6 <= job->n_pixels; p += 6) tile(job, w, p, c, 6);                                    \
+            if (job->n_pixels - p >= 4) tile(job, w, p, c, 4), p += 4;                                       \
+            if (job->n_pixels - p >= 2) tile(job, w, p, c, 2), p += 2;                                       \
+            if (job->n_pixels - p >= 1) tile(job, w, p, c, 1);                                               \
+        }                                                                                                    \
+    } while (0)
 
-TARGET void EFL_FN(gemm)(const efl_fwd_job *job){EACH_TILE(gemm_tile)}
+TARGET void EFL_FN(gemm)(const efl_fwd_job *job)
+{
+    EACH_TILE(gemm_tile);
+}
 
 TARGET void EFL_FN(depth)(const efl_fwd_job *job)
 {
-    EACH_TILE(depth_tile)
+    EACH_TILE(depth_tile);
 }

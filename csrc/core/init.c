@@ -10,8 +10,7 @@
 #define LOOP_AVX2(loop, ret, args) .loop = efl_##loop##_avx2,
 #define LOOP_AVX512(loop, ret, args) .loop = efl_##loop##_avx512,
 #define LOOPS(which) EFL_LOOPS(which) EFL_STEP_LOOPS(which)
-#define GEMM(isa) .gemm_dot = efl_gemm_dot_##isa, .gemm_outer = efl_gemm_outer_##isa
-#define REQUANT(isa) .requant = efl_requant_##isa, .scale_cols = efl_scale_cols_##isa
+#define SCALE(isa) .scale_cols = efl_scale_cols_##isa
 #define TRAIN(dot_isa, isa)                                                                                  \
     .dot8 = efl_dot8_##dot_isa, .zip4 = efl_zip4_##isa, .scale8 = efl_scale8_##isa,                          \
     .step_tile = efl_step_tile_##isa
@@ -28,23 +27,20 @@
 static const efl_kernel_table tables[EFL_ISA_COUNT + 1] = {
     [EFL_ISA_REF] = {.name = "ref",
                      FORWARD(ref, ref, ref, 1, 0),
-                     GEMM(ref),
-                     REQUANT(ref),
+                     SCALE(ref),
                      TRAIN(ref, ref),
                      CHACHA20(ref),
                      LOOPS(LOOP_REF)},
 #if defined(__x86_64__)
     [EFL_ISA_AVX2] = {.name = "avx2",
                       FORWARD(avx2, avx2, avx2, 2, 0),
-                      GEMM(avx2),
-                      REQUANT(avx2),
+                      SCALE(avx2),
                       TRAIN(avx2, avx2),
                       CHACHA20(avx2),
                       LOOPS(LOOP_AVX2)},
     [EFL_ISA_AVX512VNNI] = {.name = "avx512vnni",
                             FORWARD(avx512vnni, avx2, avx512vnni, 1, 0x80),
-                            GEMM(avx512vnni),
-                            REQUANT(avx2),
+                            SCALE(avx2),
                             TRAIN(avx512vnni, avx512),
                             .flip = 0x80,
                             CHACHA20(avx512),
@@ -52,8 +48,7 @@ static const efl_kernel_table tables[EFL_ISA_COUNT + 1] = {
 #define AVXVNNI(isa)                                                                                         \
     {.name = "avxvnni",                                                                                      \
      FORWARD(isa, avx2, avxvnni, 1, 0x80),                                                                   \
-     GEMM(avx2),                                                                                             \
-     REQUANT(avx2),                                                                                          \
+     SCALE(avx2),                                                                                            \
      TRAIN(avx2, avx2),                                                                                      \
      CHACHA20(avx2),                                                                                         \
      LOOPS(LOOP_AVX2)}
@@ -65,8 +60,7 @@ static const efl_kernel_table tables[EFL_ISA_COUNT + 1] = {
     {.name = isa,                                                                                            \
      .fwd = {efl_fwd_gemm_##gemm_isa, efl_fwd_depth_##depth_isa, efl_fwd_pack_neon, efl_fwd_load_ref,        \
              efl_fwd_weave_neon, 1, 0},                                                                      \
-     GEMM(neon),                                                                                             \
-     REQUANT(neon),                                                                                          \
+     SCALE(neon),                                                                                            \
      TRAIN(neon, neon),                                                                                      \
      CHACHA20(neon),                                                                                         \
      LOOPS(LOOP_REF)} /* the compiler's own NEON */

@@ -7,9 +7,8 @@
 #define EFL_CORE_KERNELS_H
 #include "nn/dot8.h"
 #include "nn/fwd.h"
-#include "nn/gemm.h"
 #include "nn/loops.h"
-#include "nn/requant.h"
+#include "nn/scale.h"
 #include "nn/step_loops.h"
 #include "secagg/chacha20.h"
 
@@ -17,9 +16,6 @@ typedef struct {
     const char *name;
     efl_chacha20_blocks_fn *chacha20_blocks;
     efl_fwd_kernels fwd;
-    efl_gemm_dot_fn *gemm_dot;
-    efl_gemm_outer_fn *gemm_outer;
-    efl_requant_fn *requant;
     efl_scale_cols_fn *scale_cols;
     efl_dot8_fn *dot8;
     efl_zip4_fn *zip4;

@@ -10,7 +10,7 @@
  * because VNNI multiplies uint8 by int8), or int16 (AVX2). Zero points meet the sums of the weights:
  *     sum (x - z) q = sum x q - z sum q = sum (x + 128) q - (z + 128) sum q,
  * so the bias carries -z sum q, a flipped image takes off 128 sum q, and padding holds z. All sums wrap
- * modulo 2^32; the result is below 2^31 (gemm.h) and so exact whatever the parts do.
+ * modulo 2^32; the result is below 65536 * 255 * 128 < 2^31 and so exact whatever the parts do.
  */
 #ifndef EFL_NN_FWD_H
 #define EFL_NN_FWD_H
@@ -18,7 +18,8 @@
 #include <stdint.h>
 
 #include "edgefl.h"
-#include "nn/gemm.h"
+
+#define EFL_NR 16 /* columns of a panel */
 
 /* Pixels of one block, and the columns of one group of channels. Offsets count elements of the image. */
 typedef struct efl_fwd_job efl_fwd_job;

@@ -13,7 +13,6 @@
 
 #include "edgefl.h"
 #include "nn/gates.h"
-#include "nn/gemm.h"
 
 /* X(name, return type, arguments) */
 #define EFL_LOOPS(X)                                                                                         \
@@ -25,9 +24,6 @@
     X(sum_cols, void, (int32_t *sum, const int8_t *e, size_t n, size_t c))                                   \
     /* v [n] <- rne(clamp(a * f[i], +-32767)); returns how many saturated; *sum2 += sum of v^2 */            \
     X(step_size, uint64_t, (int16_t *v, uint64_t *sum2, const int32_t *a, const float *f, size_t n))         \
-    /* acc [EFL_NR] <- sum over taps of x[offs[t] + j] * w[t * ldw + j] */                                   \
-    X(taps_dot, void,                                                                                        \
-      (int32_t *acc, const int16_t *x, const int32_t *offs, const int16_t *w, size_t ldw, int32_t n_taps))   \
     /* dst [n] += a * b */                                                                                   \
     X(mul_add, void, (int32_t *dst, const int16_t *a, const int16_t *b, size_t n))                           \
     /* sum [n] += e * 2^up, or for a negative up rne-shift(e, -up) */                                        \

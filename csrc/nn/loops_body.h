@@ -51,17 +51,6 @@ uint64_t EFL_FN(step_size)(int16_t *v, uint64_t *sum2, const int32_t *a, const f
     return saturated;
 }
 
-void EFL_FN(taps_dot)(int32_t *acc, const int16_t *x, const int32_t *offs, const int16_t *w, size_t ldw,
-                      int32_t n_taps)
-{
-    int32_t sum[EFL_NR] = {0};
-    for (int32_t t = 0; t < n_taps; t++) {
-        const int16_t *xt = x + offs[t], *wt = w + (size_t)t * ldw;
-        for (int j = 0; j < EFL_NR; j++) sum[j] += xt[j] * wt[j];
-    }
-    memcpy(acc, sum, sizeof sum);
-}
-
 void EFL_FN(mul_add)(int32_t *dst, const int16_t *a, const int16_t *b, size_t n)
 {
     for (size_t i = 0; i < n; i++) dst[i] += a[i] * b[i];

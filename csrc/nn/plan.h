@@ -4,7 +4,6 @@
 #ifndef EFL_NN_PLAN_H
 #define EFL_NN_PLAN_H
 #include "edgefl.h"
-#include "nn/gemm.h"
 
 /* Workers that a call may use, at least 1. */
 int32_t efl_plan_threads(const efl_plan *plan);

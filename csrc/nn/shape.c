@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "edgefl.h"
-#include "nn/gemm.h"
 
 #define SIZE_MAX_ELEMENTS (1 << 30)
 

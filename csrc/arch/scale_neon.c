@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Requantisation on aarch64, whose vcvtn rounds to nearest even. armv7's NEON has no such conversion and
+ * Scaled errors on aarch64, whose vcvtn rounds to nearest even. armv7's NEON has no such conversion and
  * flushes subnormals: there the scalar form serves.
  */
 #if defined(__ARM_NEON)
 #include <arm_neon.h>
-#include <string.h>
 
-#include "nn/gemm.h"
-#include "nn/requant.h"
+#include "nn/scale.h"
 
 #if defined(__aarch64__)
 
@@ -22,27 +20,6 @@ static inline int8x16_t narrow(const int32x4_t q[4])
     const int16x8_t a = vcombine_s16(vqmovn_s32(q[0]), vqmovn_s32(q[1]));
     const int16x8_t b = vcombine_s16(vqmovn_s32(q[2]), vqmovn_s32(q[3]));
     return vcombine_s8(vqmovn_s16(a), vqmovn_s16(b));
-}
-
-void efl_requant_neon(int8_t *y, size_t ldy, const int32_t *acc, int32_t rows, int32_t cols,
-                      const int32_t *bias, const float *mult, int32_t lo, int32_t hi, int32_t zero)
-{
-    const float32x4_t flo = vdupq_n_f32((float)(lo - zero)), fhi = vdupq_n_f32((float)(hi - zero));
-    for (int32_t i = 0; i < rows; i++, acc += EFL_NR, y += ldy) {
-        int32x4_t q[4];
-        for (int k = 0; k < 4; k++) {
-            const int32x4_t sum = vaddq_s32(vld1q_s32(acc + 4 * k), vld1q_s32(bias + 4 * k));
-            const float32x4_t v = vmulq_f32(vcvtq_f32_s32(sum), vld1q_f32(mult + 4 * k));
-            q[k] = vaddq_s32(rounded(v, flo, fhi), vdupq_n_s32(zero));
-        }
-        if (cols == EFL_NR) {
-            vst1q_s8(y, narrow(q));
-        } else {
-            int8_t line[EFL_NR];
-            vst1q_s8(line, narrow(q));
-            memcpy(y, line, (size_t)cols);
-        }
-    }
 }
 
 void efl_scale_cols_neon(int8_t *dst, const int8_t *e, size_t n, size_t c, const float *s, float p)
@@ -69,12 +46,6 @@ void efl_scale_cols_neon(int8_t *dst, const int8_t *e, size_t n, size_t c, const
 
 #else
 
-void efl_requant_neon(int8_t *y, size_t ldy, const int32_t *acc, int32_t rows, int32_t cols,
-                      const int32_t *bias, const float *mult, int32_t lo, int32_t hi, int32_t zero)
-{
-    efl_requant_ref(y, ldy, acc, rows, cols, bias, mult, lo, hi, zero);
-}
-
 void efl_scale_cols_neon(int8_t *dst, const int8_t *e, size_t n, size_t c, const float *s, float p)
 {
     efl_scale_cols_ref(dst, e, n, c, s, p);
@@ -82,5 +53,5 @@ void efl_scale_cols_neon(int8_t *dst, const int8_t *e, size_t n, size_t c, const
 
 #endif
 #else
-typedef int efl_requant_neon_elsewhere; /* ISO C wants a declaration */
+typedef int efl_scale_neon_elsewhere; /* ISO C wants a declaration */
 #endif

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Requantisation with AVX2. cvtps rounds to nearest even, the default mode of the control register, which
+ * Scaled errors with AVX2. cvtps rounds to nearest even, the default mode of the control register, which
  * nothing in this library changes.
  */
 #if defined(__x86_64__)
 #include <immintrin.h>
-#include <string.h>
 
-#include "nn/gemm.h"
-#include "nn/requant.h"
+#include "nn/scale.h"
 
 #define TARGET __attribute__((target("avx2")))
 
@@ -22,32 +20,6 @@ static inline TARGET __m128i narrow(__m256i a, __m256i b)
 {
     const __m256i w = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
     return _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
-}
-
-TARGET void efl_requant_avx2(int8_t *y, size_t ldy, const int32_t *acc, int32_t rows, int32_t cols,
-                             const int32_t *bias, const float *mult, int32_t lo, int32_t hi, int32_t zero)
-{
-    const __m256 flo = _mm256_set1_ps((float)(lo - zero)), fhi = _mm256_set1_ps((float)(hi - zero));
-    const __m256i b0 = _mm256_loadu_si256((const __m256i *)bias);
-    const __m256i b1 = _mm256_loadu_si256((const __m256i *)(bias + 8));
-    const __m256 m0 = _mm256_loadu_ps(mult), m1 = _mm256_loadu_ps(mult + 8);
-    const __m256i z = _mm256_set1_epi32(zero);
-    for (int32_t i = 0; i < rows; i++, acc += EFL_NR, y += ldy) {
-        const __m256i s0 = _mm256_add_epi32(_mm256_loadu_si256((const __m256i *)acc), b0);
-        const __m256i s1 = _mm256_add_epi32(_mm256_loadu_si256((const __m256i *)(acc + 8)), b1);
-        const __m256i q0 = rounded(_mm256_mul_ps(_mm256_cvtepi32_ps(s0), m0), flo, fhi);
-        const __m256i q1 = rounded(_mm256_mul_ps(_mm256_cvtepi32_ps(s1), m1), flo, fhi);
-        const __m128i line = narrow(_mm256_add_epi32(q0, z), _mm256_add_epi32(q1, z));
-        if (cols == EFL_NR) {
-            _mm_storeu_si128((__m128i *)y, line);
-        } else if (cols == 8) {
-            _mm_storel_epi64((__m128i *)y, line);
-        } else {
-            int8_t bytes[EFL_NR];
-            _mm_storeu_si128((__m128i *)bytes, line);
-            memcpy(y, bytes, (size_t)cols);
-        }
-    }
 }
 
 TARGET void efl_scale_cols_avx2(int8_t *dst, const int8_t *e, size_t n, size_t c, const float *s, float p)
@@ -76,5 +48,5 @@ TARGET void efl_scale_cols_avx2(int8_t *dst, const int8_t *e, size_t n, size_t c
         }
 }
 #else
-typedef int efl_requant_avx2_elsewhere; /* ISO C wants a declaration */
+typedef int efl_scale_avx2_elsewhere; /* ISO C wants a declaration */
 #endif
