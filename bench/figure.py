@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgefl.native.engine import isa_name, select_isa, supported_isas
+from edgefl.native.engine import current_isa, isa_name, select_isa, supported_isas
+
+_WIDEST = current_isa()  # as efl_init chose, before anyone selects others
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Figure:
 
 def widest() -> int:
     """Return the kernels that efl_init chooses."""
-    return max(supported_isas())
+    return _WIDEST
 
 
 def isas() -> dict[str, int]:
