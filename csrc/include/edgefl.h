@@ -403,7 +403,7 @@ size_t efl_lstm_saved_bytes(const efl_dims *d);
 /* SVDF. x [n,ci], y [n,co]; memory [filters][memory] goes on from call to call and starts at 0. */
 void efl_svdf_i8_fwd(int8_t *y, int16_t *memory, const int8_t *x, const efl_dims *d, const efl_svdf *m,
                      int32_t x_zero, int32_t y_zero, void *scratch);
-size_t efl_svdf_i8_fwd_scratch_bytes(const efl_svdf *m);
+size_t efl_svdf_i8_fwd_scratch_bytes(const efl_dims *d, const efl_svdf *m);
 
 typedef struct {
     float lr;

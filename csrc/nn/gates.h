@@ -6,8 +6,8 @@
 #define EFL_NN_GATES_H
 
 #define EFL_GATES(X)                                                                                         \
-    /* acc [rows] <- sum over k of w [rows][k] * x [k] */                                                    \
-    X(dot_rows, void, (int32_t *acc, const int8_t *w, const int8_t *x, size_t rows, size_t k))               \
+    /* acc [n] <- sum over k of x [k] * w [k][n], n a multiple of 16 */                                      \
+    X(dot_cols, void, (int32_t *acc, const int8_t *w, const int8_t *x, size_t k, size_t n))                  \
     /* y [n] in Q0.15 <- logistic of x in Q3.12; y may be x */                                               \
     X(sigmoid_i16, void, (int16_t *y, const int16_t *x, size_t n))                                           \
     /* y [n] in Q0.15 <- tanh of x with whole = 0..6 bits before the point; y may be x */                    \

@@ -15,16 +15,21 @@
 
 typedef struct {
     int32_t *bias[2 * EFL_GATE_N]; /* [co] each, with the zero point's share */
-    int32_t *sums;                 /* [co] of one sample */
+    int8_t *in, *back;             /* [ci][columns], [co][columns] the weights of all gates, transposed */
+    int32_t *sums;                 /* [columns] of one sample: the gates side by side */
     int16_t *step;                 /* one time step where none is kept */
+    size_t columns;                /* 4 * co rounded up to 16 */
 } layout;
 
 static size_t take(layout *l, const efl_dims *d, int32_t keep, void *scratch)
 {
     efl_scratch s = {scratch, 0};
     const size_t co = (size_t)d->co, step = EFL_LSTM_PARTS * (size_t)d->n * co;
+    l->columns = (EFL_GATE_N * co + 15) / 16 * 16;
     for (int i = 0; i < 2 * EFL_GATE_N; i++) l->bias[i] = efl_scratch_take(&s, co * sizeof(int32_t));
-    l->sums = efl_scratch_take(&s, co * sizeof(int32_t));
+    l->in = efl_scratch_take(&s, (size_t)d->ci * l->columns);
+    l->back = efl_scratch_take(&s, co * l->columns);
+    l->sums = efl_scratch_take(&s, l->columns * sizeof(int32_t));
     l->step = efl_scratch_take(&s, keep ? 0 : step * sizeof(int16_t));
     return s.used;
 }
@@ -49,6 +54,16 @@ static void fold_bias(int32_t *bias, const efl_param *p, size_t k, int32_t zero,
         for (size_t i = 0; i < k; i++) sum += q[i];
         bias[c] = (int32_t)((with_b ? (uint32_t)p->b[c] : 0u) - (uint32_t)zero * (uint32_t)sum);
     }
+}
+
+/* w [k][columns] <- the weights [co][k] of four gates. */
+static void transpose(int8_t *w, const efl_param *p, size_t k, size_t columns)
+{
+    const size_t co = (size_t)p->co;
+    memset(w, 0, k * columns);
+    for (size_t g = 0; g < EFL_GATE_N; g++)
+        for (size_t c = 0; c < co; c++)
+            for (size_t i = 0; i < k; i++) w[i * columns + g * co + c] = p[g].q[c * k + i];
 }
 
 /* gate [co] <- or += the requantised sums, saturating at int16 each time. */
@@ -88,19 +103,22 @@ void efl_lstm_i8_fwd(int8_t *y, int16_t *saved, const int8_t *x, const efl_param
         fold_bias(l.bias[g], &p[g], k, x_zero, 1);
         fold_bias(l.bias[EFL_GATE_N + g], &p[EFL_GATE_N + g], co, y_zero, 0);
     }
+    transpose(l.in, p, k, l.columns);
+    transpose(l.back, p + EFL_GATE_N, co, l.columns);
     const int16_t *before = NULL; /* the cell one step earlier */
     for (size_t t = 0; t < steps; t++) {
         int16_t *step = saved ? saved + t * EFL_LSTM_PARTS * wide : l.step;
+        for (size_t s = 0; s < n; s++) {
+            int16_t *gates = step + s * co;
+            kernels->dot_cols(l.sums, l.in, x + (s * steps + t) * k, k, l.columns);
+            for (size_t g = 0; g < EFL_GATE_N; g++)
+                add_gate(gates + g * wide, l.sums + g * co, l.bias[g], d->co, m->in[g], 1);
+            if (t == 0) continue; /* the state is zero */
+            kernels->dot_cols(l.sums, l.back, y + (s * steps + t - 1) * co, co, l.columns);
+            for (size_t g = 0; g < EFL_GATE_N; g++)
+                add_gate(gates + g * wide, l.sums + g * co, l.bias[EFL_GATE_N + g], d->co, m->back[g], 0);
+        }
         for (size_t g = 0; g < EFL_GATE_N; g++) {
-            for (size_t s = 0; s < n; s++) {
-                int16_t *gate = step + g * wide + s * co;
-                kernels->dot_rows(l.sums, p[g].q, x + (s * steps + t) * k, co, k);
-                add_gate(gate, l.sums, l.bias[g], d->co, m->in[g], 1);
-                if (t == 0) continue; /* the state is zero */
-                const size_t r = EFL_GATE_N + g;
-                kernels->dot_rows(l.sums, p[r].q, y + (s * steps + t - 1) * co, co, co);
-                add_gate(gate, l.sums, l.bias[r], d->co, m->back[g], 0);
-            }
             int16_t *gates = step + g * wide;
             if (g == EFL_GATE_G)
                 kernels->tanh_i16(gates, gates, wide, 3);

@@ -76,7 +76,7 @@ size_t efl_recurrent_scratch_bytes(const efl_plan *plan, const efl_op *op)
 {
     const efl_dims d = efl_op_dims(op, plan->n_max);
     if (op->kind == EFL_OP_LSTM) return efl_lstm_i8_fwd_scratch_bytes(&d, op->state >= 0);
-    return op->svdf ? efl_svdf_i8_fwd_scratch_bytes(op->svdf) : 0;
+    return op->svdf ? efl_svdf_i8_fwd_scratch_bytes(&d, op->svdf) : 0;
 }
 
 void efl_recurrent_run(const efl_plan *plan, const efl_op *op, const int8_t *x, int32_t n)

@@ -12,37 +12,45 @@
 #include "nn/scratch.h"
 
 typedef struct {
-    int32_t *sums;   /* [filters] */
-    int32_t *offset; /* [filters] zero point times the row sums */
+    int8_t *features; /* [ci][columns] transposed */
+    int32_t *sums;    /* [columns] */
+    int32_t *offset;  /* [filters] zero point times the row sums */
+    size_t columns;   /* filters rounded up to 16 */
 } layout;
 
-static size_t take(layout *l, const efl_svdf *m, void *scratch)
+static size_t take(layout *l, const efl_dims *d, const efl_svdf *m, void *scratch)
 {
     efl_scratch s = {scratch, 0};
-    l->sums = efl_scratch_take(&s, (size_t)m->filters * sizeof(int32_t));
+    l->columns = ((size_t)m->filters + 15) / 16 * 16;
+    l->features = efl_scratch_take(&s, (size_t)d->ci * l->columns);
+    l->sums = efl_scratch_take(&s, l->columns * sizeof(int32_t));
     l->offset = efl_scratch_take(&s, (size_t)m->filters * sizeof(int32_t));
     return s.used;
 }
 
-size_t efl_svdf_i8_fwd_scratch_bytes(const efl_svdf *m)
+size_t efl_svdf_i8_fwd_scratch_bytes(const efl_dims *d, const efl_svdf *m)
 {
     layout l;
-    return take(&l, m, NULL);
+    return take(&l, d, m, NULL);
 }
 
 void efl_svdf_i8_fwd(int8_t *y, int16_t *memory, const int8_t *x, const efl_dims *d, const efl_svdf *m,
                      int32_t x_zero, int32_t y_zero, void *scratch)
 {
     layout l;
-    take(&l, m, scratch);
+    take(&l, d, m, scratch);
     const size_t k = (size_t)d->ci, filters = (size_t)m->filters, deep = (size_t)m->memory;
+    memset(l.features, 0, k * l.columns);
     for (size_t f = 0; f < filters; f++) {
         l.offset[f] = 0;
-        for (size_t i = 0; i < k; i++) l.offset[f] += x_zero * m->feature[f * k + i];
+        for (size_t i = 0; i < k; i++) {
+            l.features[i * l.columns + f] = m->feature[f * k + i];
+            l.offset[f] += x_zero * m->feature[f * k + i];
+        }
     }
     for (int32_t s = 0; s < d->n; s++, x += k, y += d->co) {
         memmove(memory, memory + 1, (filters * deep - 1) * sizeof(int16_t));
-        efl_kernels()->dot_rows(l.sums, m->feature, x, filters, k);
+        efl_kernels()->dot_cols(l.sums, l.features, x, k, l.columns);
         for (int32_t u = 0; u < d->co; u++) {
             uint32_t sum = (uint32_t)m->bias[u];
             for (int32_t r = 0; r < m->rank; r++) {

@@ -141,7 +141,7 @@ static void check_svdf(void)
         int8_t *y = exactly(n_y);
         int16_t *memory = exactly(kept * sizeof *memory);
         memset(memory, 0, kept * sizeof *memory);
-        void *scratch = exactly(efl_svdf_i8_fwd_scratch_bytes(&m));
+        void *scratch = exactly(efl_svdf_i8_fwd_scratch_bytes(&d, &m));
         efl_svdf_i8_fwd(y, memory, x, &d, &m, -7, 3, scratch);
         CHECK(!first || memcmp(first, y, n_y) == 0);
         if (first)
