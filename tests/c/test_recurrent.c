@@ -10,6 +10,7 @@
 
 #include "core/kernels.h"
 #include "edgefl.h"
+#include "nn/recurrent.h"
 
 #define CHECK(what)                                                                                          \
     do {                                                                                                     \
@@ -120,6 +121,130 @@ static void check_lstm(void)
     free(x), free(first);
 }
 
+typedef struct {
+    int8_t q[8][400], r[8][400], rb[8][20];
+    int32_t b[8][20];
+    float scale[8];
+    int64_t acc_w[8][400], acc_b[8][20];
+    efl_param params[8];
+} weights;
+
+static weights *random_weights(int32_t ci, int32_t co, int trained)
+{
+    weights *w = exactly(sizeof *w);
+    memset(w, 0, sizeof *w);
+    for (int i = 0; i < 8; i++) {
+        const int32_t k = i < 4 ? ci : co;
+        w->scale[i] = 0.004f;
+        for (int32_t j = 0; j < co * k; j++) w->q[i][j] = (int8_t)pick(-127, 127);
+        w->params[i] = (efl_param){.q = w->q[i],
+                                   .r = w->r[i],
+                                   .b = w->b[i],
+                                   .rb = w->rb[i],
+                                   .scales = &w->scale[i],
+                                   .mult = &w->scale[i],
+                                   .acc_w = w->acc_w[i],
+                                   .acc_b = w->acc_b[i],
+                                   .n_scales = 1,
+                                   .co = co,
+                                   .len = co * k,
+                                   .qmin = -127,
+                                   .train_w = trained,
+                                   .train_b = trained && i < 4,
+                                   .rate = 1.0f};
+    }
+    return w;
+}
+
+/* Forward and backward of one LSTM within a plan, two micro-batches; the trained numbers of the first
+ * instruction set go to `first`, those of the others must be the same. */
+static void check_backward_here(const efl_dims *d, const efl_lstm *m, const weights *start, const int8_t *x,
+                                const int8_t *e, weights **first, int8_t **first_dx)
+{
+    weights *w = exactly(sizeof *w);
+    memcpy(w, start, sizeof *w);
+    for (int i = 0; i < 8; i++) {
+        efl_param *p = &w->params[i];
+        p->q = w->q[i], p->r = w->r[i], p->b = w->b[i], p->rb = w->rb[i], p->scales = &w->scale[i];
+        p->mult = p->scales, p->acc_w = w->acc_w[i], p->acc_b = w->acc_b[i];
+    }
+    const int32_t n_x = d->wi * d->ci, n_y = d->wi * d->co;
+    const int64_t saved = (d->n * n_y + 63) / 64 * 64;
+    const efl_tensor tensors[2] = {{0, n_x, -5, 0.02f}, {0, n_y, 3, 0.008f}};
+    efl_edge edges[2] = {{.offset = 0}, {.offset = 0}};
+    const efl_op op = {.kind = EFL_OP_LSTM,
+                       .in0 = 0,
+                       .in1 = -1,
+                       .out = 1,
+                       .param = 0,
+                       .edges = 0,
+                       .n_edges = 1,
+                       .edge0 = 1,
+                       .edge1 = -1,
+                       .mask_lo = -129,
+                       .mask_hi = 128,
+                       .lo = -128,
+                       .hi = 127,
+                       .dims = *d,
+                       .lstm = m,
+                       .state = saved};
+    efl_plan plan = {.tensors = tensors,
+                     .ops = &op,
+                     .params = w->params,
+                     .edges = edges,
+                     .n_tensors = 2,
+                     .n_ops = 1,
+                     .n_params = 8,
+                     .n_edges = 2,
+                     .n_max = d->n,
+                     .input = 0,
+                     .arena_bytes = saved + (int64_t)efl_lstm_saved_bytes(d)};
+    plan.arena = exactly((size_t)plan.arena_bytes);
+    CHECK(efl_recurrent_check(&plan, &op) == EFL_OK);
+    const size_t forward = efl_recurrent_scratch_bytes(&plan, &op),
+                 back = efl_lstm_backward_bytes(&plan, &op);
+    int8_t *dx = exactly((size_t)(d->n * n_x)), *error = exactly((size_t)(d->n * n_y));
+    for (int32_t part = 0; part < 2; part++) {
+        const int32_t n = part ? d->n : (d->n + 1) / 2;
+        plan.scratch = exactly(forward);
+        efl_recurrent_run(&plan, &op, x, n);
+        free(plan.scratch);
+        memcpy(error, e, (size_t)(n * n_y));
+        efl_error given = {error, -9, 1}, found = {dx, 0, 0};
+        const efl_step step = {.lr = 0.5f, .n = d->n + (d->n + 1) / 2, .cap = 100, .last = part};
+        plan.scratch = exactly(back);
+        efl_lstm_backward(&plan, &op, part ? &found : NULL, &given, x, n, &step);
+        free(plan.scratch);
+    }
+    for (int i = 0; *first && i < 8; i++) {
+        CHECK(memcmp(w->q[i], (*first)->q[i], sizeof w->q[i]) == 0);
+        CHECK(memcmp(w->r[i], (*first)->r[i], sizeof w->r[i]) == 0);
+        CHECK(memcmp(w->b[i], (*first)->b[i], sizeof w->b[i]) == 0);
+    }
+    CHECK(!*first_dx || memcmp(dx, *first_dx, (size_t)(d->n * n_x)) == 0);
+    CHECK(w->params[0].steps == w->params[0].train_w && w->params[7].clamped >= 0);
+    free(plan.arena), free(error);
+    if (*first)
+        free(w), free(dx);
+    else
+        *first = w, *first_dx = dx;
+}
+
+static void check_backward(void)
+{
+    efl_dims d = {.n = pick(1, 4), .hi = 1, .wi = pick(1, 6), .ci = pick(1, 20), .ho = 1, .co = pick(1, 20)};
+    d.wo = d.wi;
+    d.kh = d.kw = d.sh = d.sw = d.dh = d.dw = d.groups = d.mult = 1;
+    efl_lstm m = random_numbers(pick(1, d.wi));
+    for (int i = 0; i < 4; i++) m.in[i].shift = m.back[i].shift = -3;
+    weights *start = random_weights(d.ci, d.co, pick(0, 3) > 0), *first = NULL;
+    int8_t *x = bytes_in((size_t)(d.n * d.wi * d.ci), -128, 127), *first_dx = NULL;
+    int8_t *e = bytes_in((size_t)(d.n * d.wi * d.co), -127, 127);
+    for (int32_t isa = 0; isa < EFL_ISA_COUNT; isa++)
+        if (efl_isa_select(isa) == EFL_OK) check_backward_here(&d, &m, start, x, e, &first, &first_dx);
+    free(start), free(first), free(first_dx), free(x), free(e);
+}
+
 static void check_svdf(void)
 {
     efl_svdf m = {.rank = pick(1, 3), .memory = pick(1, 9), .memory_lo = -32768, .memory_hi = 32767};
@@ -157,6 +282,6 @@ int main(void)
 {
     for (int32_t isa = 0; isa < EFL_ISA_COUNT; isa++)
         if (efl_isa_select(isa) == EFL_OK) check_activations();
-    for (int i = 0; i < 60; i++) check_lstm(), check_svdf();
+    for (int i = 0; i < 60; i++) check_lstm(), check_backward(), check_svdf();
     return 0;
 }
