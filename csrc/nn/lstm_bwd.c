@@ -182,7 +182,7 @@ static void through_gates(const pass *c, efl_error *dx, const efl_error *gates, 
     for (int g = 0; g < EFL_GATE_N; g++) {
         if (!gates[g].live) continue;
         const int32_t down = gates[g].k - top;
-        uint8_t largest;
+        uint8_t largest = 0;
         scale[g] = efl_scale2(p[g].scales[0], down < -250 ? -250 : down);
         kernels->mask_top(&largest, gates[g].e, NULL, c->wide, 1, 0, 0);
         const float v = (float)largest * scale[g];
