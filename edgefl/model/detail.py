@@ -58,6 +58,7 @@ class Table:
     values: bytes
     slopes: bytes
     exponent: int
+    fixed: bytes | None = None  # values by the gemmlowp rule, where they are not the same
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,21 @@ def _quant(b: Builder, x: int, y: int) -> Quant:
     return Quant(float(b.scale(x)), b.zero(x), float(b.scale(y)), b.zero(y), lift)
 
 
-def _finish(b: Builder, op: RawOp, x: int, y: int, made: Made, act: Act = Act.NONE) -> None:
+def _finish(
+    b: Builder,
+    op: RawOp,
+    x: int,
+    y: int,
+    made: Made,
+    act: Act = Act.NONE,
+    fixed: list[int] | None = None,
+) -> None:
+    """Append the Node of these values and slopes; fixed: values by the gemmlowp rule, if they differ."""
     values = np.array(made[0], np.int8).tobytes()
     slopes, k = tables.packed_slopes(made[1])
-    b.add(Node(Op.TABLE, (x,), y, act=act, detail=Table(op.name, values, slopes, k), index=op.index))
+    other = None if fixed is None else np.array(fixed, np.int8).tobytes()
+    detail = Table(op.name, values, slopes, k, None if other == values else other)
+    b.add(Node(Op.TABLE, (x,), y, act=act, detail=detail, index=op.index))
 
 
 def _plain(make: Callable[[Quant], Made]) -> Callable[[Builder, RawOp], None]:
@@ -64,7 +75,7 @@ def _leaky(b: Builder, op: RawOp) -> None:
     alpha = float(op.options["Alpha"])
     if not 2.0**-16 <= abs(alpha) <= 2.0**7:
         raise refuse(op, f"has alpha {alpha:g}, edgefl takes 2^-16..2^7", "convert the model again")
-    _finish(b, op, x, y, tables.leaky(q, alpha))
+    _finish(b, op, x, y, tables.leaky(q, alpha), fixed=tables.leaky_fixed(q, alpha))
 
 
 def _prelu(b: Builder, op: RawOp) -> None:
@@ -96,7 +107,8 @@ def build_square(b: Builder, op: RawOp, x: int) -> None:
     y = b.output(op, b.shape(x))
     q = _quant(b, x, y)
     act = b.act(op)
-    _finish(b, op, x, y, tables.square(q, act_bounds(act, q.y_scale, q.y_zero)[0]), act)
+    bounds = act_bounds(act, q.y_scale, q.y_zero)[0]
+    _finish(b, op, x, y, tables.square(q, bounds), act, tables.square_fixed(q, bounds))
 
 
 def rescaled(b: Builder, op: RawOp, x: int, y: int) -> int:

@@ -78,7 +78,7 @@ def _op_spec(graph: Graph, node: Node, truncate: int | None) -> OpSpec:
     elif node.kind is Op.BINARY:
         spec.binary, spec.add = binary_spec(graph, node, (lo, hi))
     elif isinstance(node.detail, Table):
-        spec.table = table_spec(node.detail)
+        spec.table = table_spec(node.detail, graph.requant == "gemmlowp")
     elif isinstance(node.detail, Move):
         spec.move, spec.edge_in = move_spec(node.detail), (-1,) * len(node.inputs)
     elif node.kind is Op.MEAN:

@@ -34,9 +34,10 @@ def linear_terms(
     return {"m0": m0, "m1": m1, "bias": bias, "shift": shift, "zero": y[1], "lo": act[0], "hi": act[1]}
 
 
-def table_spec(detail: Table) -> TableSpec:
-    """Give the tables as they are."""
-    return TableSpec(detail.values, detail.slopes, detail.exponent)
+def table_spec(detail: Table, gemmlowp: bool) -> TableSpec:
+    """Give the tables of the forward pass's rule."""
+    values = detail.fixed if gemmlowp and detail.fixed else detail.values
+    return TableSpec(values, detail.slopes, detail.exponent)
 
 
 def move_spec(detail: Move) -> MoveSpec:

@@ -80,6 +80,14 @@ def square(q: Quant, bounds: Bounds) -> tuple[list[int], list[float]]:
     return q.stored([x * x for x in xs], bounds), [2.0 * float(x) for x in xs]
 
 
+def square_fixed(q: Quant, bounds: Bounds) -> list[int]:
+    """x*x by the gemmlowp rule of MUL."""
+    codes = _centred(q)
+    factor = float(F(q.x_scale) * F(q.x_scale) / F(q.y_scale))
+    made: list[int] = np.clip(_rescaled(codes * codes, factor) + q.y_zero, *bounds).tolist()
+    return made
+
+
 def rectified(q: Quant, bounds: Bounds) -> tuple[list[int], list[float]]:
     """RELU and its kind: the value on the other scale, then the bounds; slope 0 at a bound, else 1."""
     lo, hi = bounds
@@ -108,11 +116,19 @@ def leaky(q: Quant, alpha: float) -> tuple[list[int], list[float]]:
     if 2.0**-8 <= ratio <= 2.0**7 and 2.0**-8 <= abs(below) <= 2.0**7:
         m, n = int(np.rint(F(256) * ratio)), int(np.rint(F(256) * below))
         values = (codes * np.where(codes >= 0, m, n) + 128) >> 8
+        stored = np.clip(values + q.y_zero, -128, 127).tolist()
     else:
-        under = _rescaled(codes, q.x_scale * float(F(alpha)) / q.y_scale)
-        values = np.where(codes >= 0, _rescaled(codes, q.x_scale / q.y_scale), under)
-    stored = np.clip(values + q.y_zero, -128, 127).tolist()
+        stored = leaky_fixed(q, alpha)
     return stored, np.where(codes >= 0, 1.0, float(F(alpha))).tolist()
+
+
+def leaky_fixed(q: Quant, alpha: float) -> list[int]:
+    """LEAKY_RELU by LiteRT's built-in kernel, which is the gemmlowp rule, too."""
+    codes = _centred(q)
+    under = _rescaled(codes, q.x_scale * float(F(alpha)) / q.y_scale)
+    values = np.where(codes >= 0, _rescaled(codes, q.x_scale / q.y_scale), under)
+    made: list[int] = np.clip(values + q.y_zero, -128, 127).tolist()
+    return made
 
 
 def prelu(q: Quant, alphas: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:

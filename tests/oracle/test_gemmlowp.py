@@ -34,6 +34,7 @@ except ImportError:
     LITERT = False
 
 KINDS = ["conv", "grouped", "depthwise", "dense", "dense1", "mean", "requant", "ADD", "SUB", "MUL"]
+KINDS += ["LEAKY_RELU", "square"]
 SAMPLES = 6
 
 
@@ -56,6 +57,10 @@ def one_operator(kind: str, seed: int) -> tuple[Graph, bytes, np.ndarray]:
         net.mean()
     elif kind == "requant":
         net.requant(float(rng.uniform(0.4, 2.5)), int(rng.integers(-50, 50)))
+    elif kind == "LEAKY_RELU":
+        net.unary(kind, (float(net.scale) * rng.uniform(0.5, 2), int(rng.integers(-50, 50))), 0.2)
+    elif kind == "square":
+        net.binary("MUL", net.mark(), act)
     else:
         shape = [(h, w, c), (c,), (1, w, 1), ()][int(rng.integers(4))]
         net.binary(kind, shape, act, first=bool(rng.random() < 0.5))
@@ -93,6 +98,12 @@ def formula(graph: Graph, x: np.ndarray) -> np.ndarray:
         v = mean(centred.sum(axis=(1, 2)), x.shape[1] * x.shape[2], s.scale, y.scale)
     elif node.kind is Op.REQUANT:
         v = times(centred, multiplier(float(F(s.scale)) / float(F(y.scale))))
+    elif node.name == "LEAKY_RELU":
+        below = float(F(s.scale)) * float(F(0.2)) / float(F(y.scale))
+        v = times(centred, multiplier(float(F(s.scale)) / float(F(y.scale))))
+        v = np.where(centred >= 0, v, times(centred, multiplier(below)))
+    elif node.kind is Op.TABLE:  # the square
+        v = times(centred * centred, multiplier(float(F(s.scale) * F(s.scale) / F(y.scale))))
     else:
         a, b = operands(graph, node, {node.inputs[0]: x})
         qa, qb = quants(graph, node)
@@ -135,7 +146,7 @@ def test_operator_equals_formula_and_reference(kind: str) -> None:
         lib.efl_init()
 
 
-@pytest.mark.parametrize("kind", ["conv", "depthwise", "dense", "MUL", "requant"])
+@pytest.mark.parametrize("kind", ["conv", "depthwise", "dense", "MUL", "requant", "LEAKY_RELU", "square"])
 def test_rules_differ_somewhere(kind: str) -> None:
     """The comparison above would notice the other rule."""
     differ = 0
