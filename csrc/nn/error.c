@@ -53,6 +53,20 @@ void efl_error_from_i32(efl_error *out, const int32_t *x, size_t n, int32_t k)
     out->live = 1;
 }
 
+void efl_error_from_scaled(efl_error *out, const int32_t *x, size_t n, float s, int32_t k)
+{
+    /* rounding is monotone: the largest x gives the largest product; |x| < 2^31 */
+    const float top = (float)(int32_t)efl_kernels()->absmax_i32(x, n) * s;
+    if (top < TINY) {
+        set_zero(out, n);
+        return;
+    }
+    const int32_t own = efl_ceil_log2_f32(top) - 7;
+    efl_kernels()->scale_i32(out->e, x, n, s, efl_scale2(1.0f, -own));
+    out->k = k + own;
+    out->live = 1;
+}
+
 int32_t efl_error_scales(float *scale, const uint8_t *top, size_t c, const float *s, size_t n_s)
 {
     float m = 0.0f; /* rounding is monotone: the largest e of a channel gives its largest product */

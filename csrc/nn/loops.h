@@ -40,6 +40,8 @@
     /* y [n] <- the smaller of a and b, or the larger; then clamp */                                         \
     X(min_i8, void, (int8_t *y, const int8_t *a, const int8_t *b, size_t n, int32_t lo, int32_t hi))         \
     X(max2_i8, void, (int8_t *y, const int8_t *a, const int8_t *b, size_t n, int32_t lo, int32_t hi))        \
+    /* dst [n] <- clamp(rne((float)x * s * p)) to +-127, one product after the other */                      \
+    X(scale_i32, void, (int8_t *dst, const int32_t *x, size_t n, float s, float p))                          \
     /* dx [n] += e * (x - zero) */                                                                           \
     X(mul_error, void, (int32_t *dx, const int8_t *e, const int8_t *x, size_t n, int32_t zero))              \
     /* dx [n] += e where low <= high, or, if `strict`, where low < high */                                   \

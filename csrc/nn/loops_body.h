@@ -114,6 +114,17 @@ void EFL_FN(max2_i8)(int8_t *y, const int8_t *a, const int8_t *b, size_t n, int3
     }
 }
 
+void EFL_FN(scale_i32)(int8_t *dst, const int32_t *x, size_t n, float s, float p)
+{
+    for (size_t i = 0; i < n; i++) {
+        float v = (float)x[i] * s;
+        v = v * p;
+        v = v < -127.0f ? -127.0f : v;
+        v = v > 127.0f ? 127.0f : v;
+        dst[i] = (int8_t)(int32_t)efl_rne(v);
+    }
+}
+
 void EFL_FN(mul_error)(int32_t *dx, const int8_t *e, const int8_t *x, size_t n, int32_t zero)
 {
     for (size_t i = 0; i < n; i++) dx[i] += e[i] * (x[i] - zero);

@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "core/kernels.h"
+#include "nn/error.h"
 #include "nn/plan.h"
-#include "nn/round.h"
 
 size_t efl_through_bytes(const efl_plan *plan, const efl_op *op)
 {
@@ -30,18 +30,6 @@ size_t efl_through_bytes(const efl_plan *plan, const efl_op *op)
     return (size_t)plan->n_max * most * sizeof(int32_t);
 }
 
-/* X in units of 2^k times a scale: each int32 becomes the float32 (float)X * scale in its own place. */
-static void from_scaled(efl_error *dx, int32_t *sums, size_t n, float scale, int32_t k)
-{
-    float *values = (float *)(void *)sums;
-    for (size_t i = 0; i < n; i++) {
-        const float v = (float)sums[i] * scale;
-        memcpy(values + i, &v, sizeof v);
-    }
-    efl_error_from_f32(dx, values, n);
-    dx->k += dx->live ? k : 0;
-}
-
 void efl_binary_through(const efl_plan *plan, const efl_op *op, const efl_error *e, efl_error *dx,
                         int32_t second, const int8_t *input, int32_t samples)
 {
@@ -51,7 +39,7 @@ void efl_binary_through(const efl_plan *plan, const efl_op *op, const efl_error 
     const size_t n = (size_t)samples * (size_t)(second ? p->b_size : p->a_size);
     efl_binary_i8_bwd_x(plan->scratch, e->e, a, b, samples, p, second);
     if (p->rule == EFL_BINARY_MUL) {
-        from_scaled(dx, plan->scratch, n, second ? p->a_scale : p->b_scale, e->k);
+        efl_error_from_scaled(dx, plan->scratch, n, second ? p->a_scale : p->b_scale, e->k);
         return;
     }
     efl_error_from_i32(dx, plan->scratch, n, e->k);
