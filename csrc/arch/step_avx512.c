@@ -19,11 +19,6 @@ static inline TARGET __mmask32 first32(size_t n)
 {
     return n >= 32 ? ~(__mmask32)0 : ((__mmask32)1 << n) - 1;
 }
-static inline TARGET __mmask16 first16(size_t n)
-{
-    return (__mmask16)(n >= 16 ? 0xffffu : (1u << n) - 1);
-}
-
 /* Masked stores cost several cycles each on Zen 4, so whole registers go without. */
 static inline TARGET void store64(void *p, size_t n, __m512i v)
 {
@@ -32,21 +27,6 @@ static inline TARGET void store64(void *p, size_t n, __m512i v)
     else
         _mm512_mask_storeu_epi8(p, first64(n), v);
 }
-static inline TARGET void store32(void *p, size_t n, __m256i v)
-{
-    if (n >= 32)
-        _mm256_storeu_si256(p, v);
-    else
-        _mm256_mask_storeu_epi8(p, first32(n), v);
-}
-static inline TARGET void store16(void *p, size_t n, __m128i v)
-{
-    if (n >= 16)
-        _mm_storeu_si128(p, v);
-    else
-        _mm_mask_storeu_epi8(p, first16(n), v);
-}
-
 typedef struct {
     __m512i first, last; /* y inside them keeps its error */
 } bounds;
@@ -109,32 +89,96 @@ TARGET void efl_shift_i32_avx512(int8_t *dst, const int32_t *x, size_t n, int32_
 TARGET void efl_split_i32_avx512(int8_t *high, uint8_t *low, const int32_t *x, size_t n, int32_t s)
 {
     const __m512i rest = _mm512_set1_epi32((int32_t)((1u << s) - 1)), one = _mm512_set1_epi32(1);
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i bottom = _mm512_set1_epi16(0xff);
     const __m128i by = _mm_cvtsi32_si128(s);
-    for (size_t i = 0; i < n; i += 16) {
-        const __mmask16 in = first16(n - i);
-        const __m512i v = _mm512_maskz_loadu_epi32(in, x + i);
-        __m512i w = _mm512_sra_epi32(v, by);
-        w = _mm512_mask_or_epi32(w, _mm512_test_epi32_mask(v, rest), w, one);
-        store16(low + i, n - i, _mm512_cvtepi32_epi8(w));
-        store16(high + i, n - i, _mm512_cvtepi32_epi8(_mm512_srai_epi32(w, 8)));
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        __m512i v[4];
+        for (int j = 0; j < 4; j++) {
+            const __m512i w = _mm512_loadu_si512(x + i + 16 * j), down = _mm512_sra_epi32(w, by);
+            v[j] = _mm512_mask_or_epi32(down, _mm512_test_epi32_mask(w, rest), down, one);
+        }
+        const __m512i a = _mm512_packs_epi32(v[0], v[1]), b = _mm512_packs_epi32(v[2], v[3]);
+        const __m512i l = _mm512_packus_epi16(_mm512_and_si512(a, bottom), _mm512_and_si512(b, bottom));
+        const __m512i h = _mm512_packs_epi16(_mm512_srai_epi16(a, 8), _mm512_srai_epi16(b, 8));
+        _mm512_storeu_si512(low + i, _mm512_permutexvar_epi32(order, l));
+        _mm512_storeu_si512(high + i, _mm512_permutexvar_epi32(order, h));
     }
+    if (i < n) efl_split_i32_avx2(high + i, low + i, x + i, n - i, s);
 }
 
 TARGET void efl_join_shift_avx512(int8_t *e, const uint8_t *low, size_t n, int32_t s)
 {
     s = s > 14 ? 14 : s; /* 0 from a shift of 12 on */
     const __m512i half = _mm512_set1_epi16((int16_t)(s > 0 ? (1 << (s - 1)) - 1 : 0));
-    const __m512i odd = _mm512_set1_epi16(s > 0), least = _mm512_set1_epi16(-127);
+    const __m512i odd = _mm512_set1_epi16(s > 0);
     const __m128i by = _mm_cvtsi32_si128(s);
-    for (size_t i = 0; i < n; i += 32) {
-        const __mmask32 in = first32(n - i);
-        const __m512i top = _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(in, e + i));
-        const __m512i rest = _mm512_cvtepu8_epi16(_mm256_maskz_loadu_epi8(in, low + i));
-        const __m512i v = _mm512_or_si512(_mm512_slli_epi16(top, 8), rest);
-        const __m512i up = _mm512_add_epi16(half, _mm512_and_si512(_mm512_sra_epi16(v, by), odd));
-        const __m512i w = _mm512_sra_epi16(_mm512_add_epi16(v, up), by);
-        store32(e + i, n - i, _mm512_cvtsepi16_epi8(_mm512_max_epi16(w, least)));
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        const __m512i l = _mm512_loadu_si512(low + i), h = _mm512_loadu_si512(e + i);
+        __m512i v[2] = {_mm512_unpacklo_epi8(l, h), _mm512_unpackhi_epi8(l, h)};
+        for (int j = 0; j < 2; j++) {
+            const __m512i up = _mm512_add_epi16(half, _mm512_and_si512(_mm512_sra_epi16(v[j], by), odd));
+            v[j] = _mm512_sra_epi16(_mm512_add_epi16(v[j], up), by);
+        }
+        _mm512_storeu_si512(e + i, _mm512_max_epi8(_mm512_packs_epi16(v[0], v[1]), _mm512_set1_epi8(-127)));
     }
+    if (i < n) efl_join_shift_avx2(e + i, low + i, n - i, s);
+}
+
+/* Sums that fit int16, 64 at a time in two registers (bytes of a lane: the lower eight, the upper eight). */
+static inline TARGET void sum_64(__m512i v[2], const int8_t *const *in, const int32_t *up, int32_t n_in,
+                                 size_t at)
+{
+    v[0] = v[1] = _mm512_setzero_si512();
+    for (int32_t j = 0; j < n_in; j++) {
+        const __m512i e = _mm512_loadu_si512(in[j] + at), zero = _mm512_setzero_si512();
+        const __m128i down = _mm_cvtsi32_si128(8 - up[j]); /* e in the upper byte, then e * 2^up */
+        v[0] = _mm512_add_epi16(v[0], _mm512_sra_epi16(_mm512_unpacklo_epi8(zero, e), down));
+        v[1] = _mm512_add_epi16(v[1], _mm512_sra_epi16(_mm512_unpackhi_epi8(zero, e), down));
+    }
+}
+
+TARGET uint32_t efl_merge_i8_avx512(int8_t *dst, const int8_t *const *in, const int32_t *up, int32_t n_in,
+                                    size_t n, int32_t s)
+{
+    int32_t bound = 0, narrow = s <= 8;
+    for (int32_t j = 0; j < n_in; j++) {
+        narrow &= up[j] >= 0 && up[j] <= 8;
+        if (narrow) bound += 127 << up[j];
+    }
+    if (!narrow || bound > 32512) return efl_merge_i8_avx2(dst, in, up, n_in, n, s); /* + half fits then */
+    const __m512i half = _mm512_set1_epi16((int16_t)(s > 0 ? (1 << (s - 1)) - 1 : 0));
+    const __m512i odd = _mm512_set1_epi16(s > 0);
+    const __m128i by = _mm_cvtsi32_si128(s);
+    __m512i most = _mm512_setzero_si512();
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        __m512i v[2];
+        sum_64(v, in, up, n_in, i);
+        if (!dst) {
+            const __m512i top = _mm512_max_epi16(_mm512_abs_epi16(v[0]), _mm512_abs_epi16(v[1]));
+            most = _mm512_max_epi16(most, top);
+            continue;
+        }
+        for (int j = 0; j < 2; j++) {
+            const __m512i more = _mm512_add_epi16(half, _mm512_and_si512(_mm512_sra_epi16(v[j], by), odd));
+            v[j] = _mm512_sra_epi16(_mm512_add_epi16(v[j], more), by);
+        }
+        const __m512i held = _mm512_max_epi8(_mm512_packs_epi16(v[0], v[1]), _mm512_set1_epi8(-127));
+        _mm512_storeu_si512(dst + i, held);
+    }
+    const __m512i wide =
+        _mm512_max_epi32(_mm512_srli_epi32(most, 16), _mm512_and_si512(most, _mm512_set1_epi32(0xffff)));
+    uint32_t top = (uint32_t)_mm512_reduce_max_epi32(wide);
+    if (i < n) {
+        const int8_t *rest[16];
+        for (int32_t j = 0; j < n_in; j++) rest[j] = in[j] + i;
+        const uint32_t last = efl_merge_i8_avx2(dst ? dst + i : NULL, rest, up, n_in, n - i, s);
+        top = last > top ? last : top;
+    }
+    return top;
 }
 
 TARGET uint64_t efl_sum2_i8_avx512(const int8_t *q, size_t n)

@@ -7,7 +7,6 @@
 #include <immintrin.h>
 
 #include "arch/pack_avx512.h"
-#include "arch/transpose_avx2.h"
 #include "nn/dot8.h"
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
@@ -106,39 +105,87 @@ TARGET void efl_scale8_avx512(uint8_t *dst, const int8_t *e, size_t n, size_t c,
     }
 }
 
+/* Of 16 columns: rows to columns by neighbours, then dwords, then quarters of a register. */
+static inline TARGET void store_columns(int16_t *v, size_t ldv, const __m512i pair[8], int32_t rows,
+                                        int32_t cols)
+{
+    const __m512i zip =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15));
+    __m512i a[8], part[2][4]; /* part [h][j]: rows 8h.. of column j of each four */
+    for (int i = 0; i < 8; i++) a[i] = _mm512_shuffle_epi8(pair[i], zip);
+    for (int h = 0; h < 2; h++) {
+        const __m512i lo0 = _mm512_unpacklo_epi32(a[4 * h], a[4 * h + 1]);
+        const __m512i lo1 = _mm512_unpacklo_epi32(a[4 * h + 2], a[4 * h + 3]);
+        const __m512i hi0 = _mm512_unpackhi_epi32(a[4 * h], a[4 * h + 1]);
+        const __m512i hi1 = _mm512_unpackhi_epi32(a[4 * h + 2], a[4 * h + 3]);
+        part[h][0] = _mm512_unpacklo_epi64(lo0, lo1);
+        part[h][1] = _mm512_unpackhi_epi64(lo0, lo1);
+        part[h][2] = _mm512_unpacklo_epi64(hi0, hi1);
+        part[h][3] = _mm512_unpackhi_epi64(hi0, hi1);
+    }
+    const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11),
+                  second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+    const __mmask16 down = (__mmask16)((1u << rows) - 1);
+    for (int32_t j = 0; j < 4; j++)
+        for (int32_t q = 0; q < 2; q++) { /* columns 8q + j and 8q + 4 + j */
+            const __m512i both = _mm512_permutex2var_epi64(part[0][j], q ? second : first, part[1][j]);
+            const __m256i column[2] = {_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64(both, 1)};
+            for (int32_t k = 0; k < 2; k++) {
+                const int32_t c = 8 * q + 4 * k + j;
+                if (c >= cols) continue;
+                if (rows == 16)
+                    _mm256_storeu_si256((__m256i *)(v + (size_t)c * ldv), column[k]);
+                else
+                    _mm256_mask_storeu_epi16(v + (size_t)c * ldv, down, column[k]);
+            }
+        }
+}
+
+typedef struct {
+    __mmask16 in;
+    __m512i fix;
+    __m512 f;
+} columns16;
+
+static inline TARGET __m512 unclamped(const int32_t *row, const columns16 *c)
+{
+    return _mm512_maskz_mul_ps(c->in, _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(row), c->fix)),
+                               c->f);
+}
+
+/* 16 columns at most. Clamping from above is done in float32, since the conversion of what is too large gives
+ * -2^31; from below by the saturating pack. */
 static inline TARGET uint32_t step_block(int16_t *v, size_t ldv, uint64_t *sum2, const int32_t *tile,
                                          size_t ldt, int32_t rows, int32_t cols, const int32_t *fix,
                                          const float *f)
 {
-    const __mmask16 in = (__mmask16)((1u << cols) - 1), down = (__mmask16)((1u << rows) - 1);
-    const __m512i b = _mm512_maskz_loadu_epi32(in, fix);
-    const __m512 factor = _mm512_maskz_loadu_ps(in, f);
-    const __m512 lo = _mm512_set1_ps(-32767.0f), hi = _mm512_set1_ps(32767.0f);
-    __m256i r[16];
-    __m512i total = _mm512_setzero_si512(), over = _mm512_setzero_si512();
-    for (int32_t i = 0; i < 16; i++) {
-        if (i >= rows) {
-            r[i] = _mm256_setzero_si256();
-            continue;
+    const __mmask16 in = (__mmask16)((1u << cols) - 1);
+    const columns16 by = {in, _mm512_maskz_loadu_epi32(in, fix), _mm512_maskz_loadu_ps(in, f)};
+    const __m512 most = _mm512_set1_ps(32767.0f);
+    __m512 top = _mm512_setzero_ps();
+    __m512i pair[8], total = _mm512_setzero_si512();
+    for (int i = 0; i < 8; i++) {
+        __m512i whole[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+        for (int h = 0; h < 2; h++) {
+            if (2 * i + h >= rows) continue;
+            const __m512 t = unclamped(tile + (size_t)(2 * i + h) * ldt, &by);
+            top = _mm512_max_ps(top, _mm512_abs_ps(t));
+            whole[h] = _mm512_cvtps_epi32(_mm512_min_ps(t, most));
         }
-        const __m512i a = _mm512_sub_epi32(_mm512_loadu_si512(tile + (size_t)i * ldt), b);
-        const __m512 t = _mm512_maskz_mul_ps(in, _mm512_cvtepi32_ps(a), factor);
-        const __m512 held = _mm512_min_ps(_mm512_max_ps(t, lo), hi);
-        over =
-            _mm512_mask_add_epi32(over, _mm512_cmp_ps_mask(t, held, _CMP_NEQ_OQ), over, _mm512_set1_epi32(1));
-        r[i] = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(held));
-        /* v^2 < 2^30: even and odd neighbours apart in 64 bits */
-        const __m512i wide = _mm512_cvtepu32_epi64(_mm256_madd_epi16(r[i], r[i]));
-        total = _mm512_add_epi64(total, wide);
+        pair[i] = _mm512_max_epi16(_mm512_packs_epi32(whole[0], whole[1]), _mm512_set1_epi16(-32767));
+        const __m512i square = _mm512_madd_epi16(pair[i], pair[i]); /* 2 * 32767^2 < 2^31 */
+        total = _mm512_add_epi64(total, _mm512_srli_epi64(square, 32));
+        total = _mm512_add_epi64(total, _mm512_and_si512(square, _mm512_set1_epi64(0xffffffff)));
     }
     *sum2 += (uint64_t)_mm512_reduce_add_epi64(total);
-    efl_transpose_i16(r);
-    for (int32_t j = 0; j < cols; j++)
-        if (rows == 16)
-            _mm256_storeu_si256((__m256i *)(v + (size_t)j * ldv), r[j]);
-        else
-            _mm256_mask_storeu_epi16(v + (size_t)j * ldv, down, r[j]);
-    return (uint32_t)_mm512_reduce_add_epi32(over);
+    store_columns(v, ldv, pair, rows, cols);
+    uint32_t saturated = 0;
+    if (_mm512_cmp_ps_mask(top, most, _CMP_GT_OQ))
+        for (int32_t i = 0; i < rows; i++) {
+            const __m512 t = _mm512_abs_ps(unclamped(tile + (size_t)i * ldt, &by));
+            saturated += (uint32_t)__builtin_popcount(_mm512_cmp_ps_mask(t, most, _CMP_GT_OQ));
+        }
+    return saturated;
 }
 
 TARGET uint32_t efl_step_tile_avx512(int16_t *v, size_t ldv, uint64_t *sum2, const int32_t *tile, size_t ldt,

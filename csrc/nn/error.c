@@ -82,68 +82,44 @@ int32_t efl_error_scales(float *scale, const uint8_t *top, size_t c, const float
     return k;
 }
 
-#define PART 1024 /* elements summed at a time */
+#define TASK 16384 /* elements of a task */
 
 typedef struct {
-    efl_error *out;
-    const efl_error *in;
-    int32_t n_in, low, shift;
-    size_t n, per_task;
-    uint32_t top[EFL_THREADS_MAX];
+    int8_t *out;
+    const int8_t *in[EFL_FAN_OUT_MAX];
+    int32_t up[EFL_FAN_OUT_MAX];
+    int32_t n_in, shift;
+    size_t n;
+    uint32_t top[EFL_THREADS_MAX]; /* workers */
 } merge;
 
-/* Elements from.. of the sum in units of 2^low: |e| * 2^20 at most, a few of them. Returns how many. */
-static size_t merge_part(int32_t *sum, const merge *m, size_t from, size_t to)
-{
-    const size_t part = to - from < PART ? to - from : PART;
-    memset(sum, 0, part * sizeof(int32_t));
-    for (int32_t j = 0; j < m->n_in; j++)
-        if (m->in[j].live) efl_kernels()->add_error(sum, m->in[j].e + from, part, m->in[j].k - m->low);
-    return part;
-}
-
-static void merge_top(void *context, int32_t task, int32_t worker)
+/* One part of the largest sum, or, if m->out is set, of the result. */
+static void merge_part(void *context, int32_t task, int32_t worker)
 {
     merge *m = context;
-    const size_t first = (size_t)task * m->per_task;
-    const size_t to = m->n - first < m->per_task ? m->n : first + m->per_task;
-    int32_t sum[PART];
-    for (size_t from = first; from < to; from += PART) {
-        const uint32_t top = efl_kernels()->absmax_i32(sum, merge_part(sum, m, from, to));
-        m->top[worker] = top > m->top[worker] ? top : m->top[worker];
-    }
-}
-
-static void merge_store(void *context, int32_t task, int32_t worker)
-{
-    (void)worker;
-    const merge *m = context;
-    const size_t first = (size_t)task * m->per_task;
-    const size_t to = m->n - first < m->per_task ? m->n : first + m->per_task;
-    int32_t sum[PART];
-    for (size_t from = first; from < to; from += PART) {
-        const size_t part = merge_part(sum, m, from, to);
-        efl_kernels()->shift_i32(m->out->e + from, sum, part, m->shift);
-    }
+    const size_t from = (size_t)task * TASK, part = m->n - from < TASK ? m->n - from : TASK;
+    const int8_t *in[EFL_FAN_OUT_MAX];
+    for (int32_t j = 0; j < m->n_in; j++) in[j] = m->in[j] + from;
+    const uint32_t top =
+        efl_kernels()->merge_i8(m->out ? m->out + from : NULL, in, m->up, m->n_in, part, m->shift);
+    m->top[worker] = top > m->top[worker] ? top : m->top[worker];
 }
 
 void efl_error_merge_on(efl_error *out, const efl_error *in, int32_t n_in, size_t n, int32_t workers)
 {
-    int32_t low = 0, high = 0, live = 0;
-    for (int32_t j = 0; j < n_in; j++)
-        if (in[j].live) {
-            low = !live || in[j].k < low ? in[j].k : low;
-            high = !live || in[j].k > high ? in[j].k : high;
-            live = 1;
-        }
-    if (!live) {
-        set_zero(out, n);
-        return;
+    int32_t low = 0, high = 0;
+    merge m = {.n = n};
+    for (int32_t j = 0; j < n_in; j++) { /* what is all zero has no exponent */
+        if (!in[j].live) continue;
+        low = !m.n_in || in[j].k < low ? in[j].k : low;
+        high = !m.n_in || in[j].k > high ? in[j].k : high;
+        m.in[m.n_in] = in[j].e;
+        m.up[m.n_in++] = in[j].k;
     }
-    merge m = {.out = out, .in = in, .n_in = n_in, .low = low > high - 20 ? low : high - 20, .n = n};
-    m.per_task = n < 16 * PART ? n : 16 * PART;
-    const int32_t tasks = (int32_t)((n + m.per_task - 1) / m.per_task);
-    efl_parallel(tasks, workers, merge_top, &m);
+    low = low > high - 20 ? low : high - 20;
+    for (int32_t j = 0; j < m.n_in; j++) m.up[j] -= low;
+    const int32_t tasks = (int32_t)((n + TASK - 1) / TASK);
+    if (m.n_in) efl_parallel(tasks, workers, merge_part, &m);
     uint32_t top = 0;
     for (int32_t w = 0; w < EFL_THREADS_MAX; w++) top = m.top[w] > top ? m.top[w] : top;
     if (top == 0) {
@@ -152,8 +128,9 @@ void efl_error_merge_on(efl_error *out, const efl_error *in, int32_t n_in, size_
     }
     const int32_t own = efl_ceil_log2_u32(top) - 7;
     m.shift = own > 0 ? own : 0;
-    efl_parallel(tasks, workers, merge_store, &m);
-    out->k = m.low + m.shift;
+    m.out = out->e;
+    efl_parallel(tasks, workers, merge_part, &m);
+    out->k = low + m.shift;
     out->live = 1;
 }
 

@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "nn/loops.h"
 #include "nn/step_loops.h"
 
 void EFL_FN(mask_top)(uint8_t *top, int8_t *e, const int8_t *y, size_t n, size_t c, int32_t lo, int32_t hi)
@@ -52,6 +53,25 @@ void EFL_FN(join_shift)(int8_t *e, const uint8_t *low, size_t n, int32_t s)
         v = v > 127 ? 127 : v;
         e[i] = (int8_t)v;
     }
+}
+
+uint32_t EFL_FN(merge_i8)(int8_t *dst, const int8_t *const *in, const int32_t *up, int32_t n_in, size_t n,
+                          int32_t s)
+{
+    int32_t sum[512];
+    uint32_t most = 0;
+    for (size_t from = 0; from < n; from += 512) {
+        const size_t part = n - from < 512 ? n - from : 512;
+        memset(sum, 0, sizeof sum);
+        for (int32_t j = 0; j < n_in; j++) EFL_FN(add_error)(sum, in[j] + from, part, up[j]);
+        if (dst) {
+            EFL_FN(shift_i32)(dst + from, sum, part, s);
+            continue;
+        }
+        const uint32_t top = EFL_FN(absmax_i32)(sum, part);
+        most = top > most ? top : most;
+    }
+    return most;
 }
 
 uint64_t EFL_FN(sum2_i8)(const int8_t *q, size_t n)

@@ -21,6 +21,10 @@
     X(split_i32, void, (int8_t *high, uint8_t *low, const int32_t *x, size_t n, int32_t s))                  \
     /* e [n] <- clamp(rne-shift(256*e + low, s)) to +-127, |256*e + low| <= 2^10 */                          \
     X(join_shift, void, (int8_t *e, const uint8_t *low, size_t n, int32_t s))                                \
+    /* sums of n_in errors, each * 2^up (negative: rne-shift), below 2^31: the largest size of a sum, or, if \
+     * dst is given, dst <- clamp(rne-shift(sum, s)) to +-127 and 0; |sum| <= 2^(s + 7) then */                        \
+    X(merge_i8, uint32_t,                                                                                    \
+      (int8_t *dst, const int8_t *const *in, const int32_t *up, int32_t n_in, size_t n, int32_t s))          \
     /* sum of q^2 */                                                                                         \
     X(sum2_i8, uint64_t, (const int8_t *q, size_t n))                                                        \
     /* t = 256q + r - rne-shift(v, s), clamped to 256*qmin - 128 .. 32639; q <- (t + 128) >> 8, r <- t -     \
