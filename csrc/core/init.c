@@ -49,7 +49,8 @@ static const efl_kernel_table tables[EFL_ISA_COUNT + 1] = {
     {.name = "avxvnni",                                                                                      \
      FORWARD(isa, avx2, avxvnni, 1, 0x80),                                                                   \
      SCALE(avx2),                                                                                            \
-     TRAIN(avx2, avx2),                                                                                      \
+     TRAIN(isa, avx2),                                                                                       \
+     .flip = 0x80,                                                                                           \
      CHACHA20(avx2),                                                                                         \
      LOOPS(LOOP_AVX2)}
     [EFL_ISA_AVXVNNI] = AVXVNNI(avxvnni),
@@ -61,7 +62,7 @@ static const efl_kernel_table tables[EFL_ISA_COUNT + 1] = {
      .fwd = {efl_fwd_gemm_##gemm_isa, efl_fwd_depth_##depth_isa, efl_fwd_pack_neon, efl_fwd_load_ref,        \
              efl_fwd_weave_neon, 1, 0},                                                                      \
      SCALE(neon),                                                                                            \
-     TRAIN(neon, neon),                                                                                      \
+     TRAIN(gemm_isa, neon),                                                                                  \
      CHACHA20(neon),                                                                                         \
      LOOPS(LOOP_REF)} /* the compiler's own NEON */
     [EFL_ISA_NEON] = ARM("neon", neon, neon),

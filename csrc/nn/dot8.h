@@ -43,7 +43,8 @@ typedef void efl_scale8_fn(uint8_t *dst, const int8_t *e, size_t n, size_t c, co
 typedef uint32_t efl_step_tile_fn(int16_t *v, size_t ldv, uint64_t *sum2, const int32_t *tile, size_t ldt,
                                   int32_t rows, int32_t cols, const int32_t *fix, const float *f);
 
-efl_dot8_fn efl_dot8_ref, efl_dot8_avx2, efl_dot8_avx512vnni, efl_dot8_neon, efl_dot8_dotprod, efl_dot8_i8mm;
+efl_dot8_fn efl_dot8_ref, efl_dot8_avx2, efl_dot8_avx512vnni, efl_dot8_avxvnni, efl_dot8_avxvnni_evex;
+efl_dot8_fn efl_dot8_neon, efl_dot8_dotprod, efl_dot8_i8mm;
 efl_zip4_fn efl_zip4_ref, efl_zip4_avx2, efl_zip4_avx512, efl_zip4_neon;
 efl_scale8_fn efl_scale8_ref, efl_scale8_avx2, efl_scale8_avx512, efl_scale8_neon;
 efl_step_tile_fn efl_step_tile_ref, efl_step_tile_avx2, efl_step_tile_avx512, efl_step_tile_neon;
