@@ -22,7 +22,7 @@
     /* e [n] <- clamp(rne-shift(256*e + low, s)) to +-127, |256*e + low| <= 2^10 */                          \
     X(join_shift, void, (int8_t *e, const uint8_t *low, size_t n, int32_t s))                                \
     /* sums of n_in errors, each * 2^up (negative: rne-shift), below 2^31: the largest size of a sum, or, if \
-     * dst is given, dst <- clamp(rne-shift(sum, s)) to +-127 and 0; |sum| <= 2^(s + 7) then */                        \
+     * dst is given, dst <- clamp(rne-shift(sum, s)) to +-127 and 0; |sum| <= 2^(s + 7) then */              \
     X(merge_i8, uint32_t,                                                                                    \
       (int8_t *dst, const int8_t *const *in, const int32_t *up, int32_t n_in, size_t n, int32_t s))          \
     /* sum of q^2 */                                                                                         \
