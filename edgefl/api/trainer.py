@@ -59,6 +59,8 @@ class Trainer:
         Cores to use, 1..16; the result is the same with any number.
     memory_budget : int, optional
         Most bytes that training may hold, apart from the model file and the samples.
+    truncate : int, optional
+        Time steps that the errors of an LSTM go back. Default: all.
 
     Raises
     ------
@@ -89,6 +91,7 @@ class Trainer:
         anchors: Sequence[Sequence[float]] | np.ndarray | None = None,
         memory_budget: int | None = None,
         threads: int = 1,
+        truncate: int | None = None,
     ) -> None:
         """Check the numbers and set up the working copies of what trains."""
         if not isinstance(model, Model):
@@ -108,6 +111,7 @@ class Trainer:
             "round": round,
             "anchors": anchors,
             "threads": threads,
+            "truncate": truncate,
         }
         self._undecided = layers == "auto"
         self._begin(

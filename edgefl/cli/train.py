@@ -41,6 +41,7 @@ def register(commands: Commands) -> None:
         "--shadow", choices=("residual", "none"), default="residual", help="fractions of weights"
     )
     parser.add_argument("--threads", type=int, default=1, help="cores to use; the result stays the same (1)")
+    parser.add_argument("--truncate", type=int, help="time steps that the errors of an LSTM go back (all)")
     parser.add_argument("--max-steps", type=int, help="stop after so many steps")
     parser.add_argument("-o", "--output", metavar="OUT.tflite", help="where the trained model goes")
     parser.set_defaults(run=run_train)
@@ -75,6 +76,7 @@ def run_train(args: argparse.Namespace) -> None:
         threads=args.threads,
         anchors=args.anchors,
         memory_budget=args.memory_budget,
+        truncate=args.truncate,
     )
     batch = trainer.prepare(x, y, release)
     del x

@@ -99,6 +99,38 @@ def test_random_svdf_equals_litert(seed: int) -> None:
     np.testing.assert_array_equal(forward.run(x), theirs)
 
 
+def test_real_svdf_layers_equal_litert(shared: Path) -> None:
+    """keyword_scrambled, operator by operator on 60 frames in a row; its own outputs say too little."""
+    module = pytest.importorskip("ai_edge_litert.interpreter", reason="ai-edge-litert is not installed here")
+    data = (shared / "data/models/tflite-micro/keyword_scrambled.tflite").read_bytes()
+    graph = read_model(data)
+    interpreter = module.Interpreter(model_content=data, experimental_preserve_all_tensors=True)
+    interpreter.allocate_tensors()
+    rng = np.random.default_rng(0)
+    source = interpreter.get_input_details()[0]["index"]
+    wanted = {
+        op["index"]: int(op["outputs"][0])
+        for op in interpreter._get_ops_details()
+        if op["op_name"] in ("SVDF", "FULLY_CONNECTED")
+    }
+    first = int(interpreter._get_ops_details()[0]["outputs"][0])
+    x: list[np.ndarray] = []
+    theirs: dict[int, list[np.ndarray]] = {index: [] for index in wanted}
+    for _ in range(60):
+        interpreter.set_tensor(source, rng.integers(-9000, 9000, (1, 96)).astype(np.int16))
+        interpreter.invoke()
+        x.append(interpreter.get_tensor(first).copy())
+        for index, tensor in wanted.items():
+            theirs[index].append(interpreter.get_tensor(tensor).reshape(-1).copy())
+    frames, checked = np.stack(x), 0
+    for node in graph.nodes:
+        if node.index in wanted:
+            ours = Forward(graph, chunk=7).run(frames, tensor=node.output)
+            np.testing.assert_array_equal(ours, np.stack(theirs[node.index]), err_msg=str(node.index))
+            checked += len(np.unique(ours)) > 1
+    assert checked >= 8
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(0, 1 << 30), st.integers(1, 9), st.booleans())
 def test_random_model_equals_oracle(seed: int, n: int, streams: bool) -> None:

@@ -14,6 +14,7 @@ from oracle.step import Oracle
 from recurrent.mnist import mnist_int8
 from recurrent.models import random_lstm
 
+import edgefl
 from edgefl.errors import ModelError, UsageError
 from edgefl.model.graph import Graph, Op
 from edgefl.model.read import read_model
@@ -47,7 +48,7 @@ def samples(graph: Graph, n: int, seed: int) -> Batch:
     return Batch(x, rng.integers(0, 5, n))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     st.integers(0, 1 << 30),
     st.sampled_from(["all", "bias+head", "last:2"]),
@@ -162,6 +163,17 @@ def test_trained_weights_return_to_the_file(shared: Path) -> None:
     data = write_segments(graph, [(s.param, s.kind) for s, _ in trained], [v for _, v in trained])
     again = Session(read_model(data), layers="all")
     np.testing.assert_array_equal(again.predict(x[:100]), session.predict(x[:100]))
+
+
+def test_trainer_hands_truncation_on(shared: Path) -> None:
+    """One step back gives other weights than all 28."""
+    x, y = mnist_int8(shared)
+    found = set()
+    for truncate in (None, 28, 1):
+        trainer = edgefl.Trainer(edgefl.Model(digits_model(shared)), layers="all", lr=0.1, truncate=truncate)
+        trainer.fit(x[:64], y[:64])
+        found.add(trainer.trained_sha256())
+    assert len(found) == 2
 
 
 def test_truncate_out_of_range_is_refused() -> None:
