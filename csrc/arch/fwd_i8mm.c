@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The forward matrix kernel with SMMLA (Armv8.6 i8mm): 2 pixels x 8 elements times 2 columns x 8 elements in
- * one instruction. Two groups of the panel are zipped into that order while loading: 8 zips serve 16 SMMLA of
- * a tile of 4 pixels, and the panels stay the same for every instruction set.
+ * one instruction. Two groups of the panel are zipped into that order while loading: 8 zips serve 24 SMMLA of
+ * a tile of 6 pixels, and the panels stay the same for every instruction set.
  */
 #if defined(__aarch64__)
 #include "arch/fwd_neon.h"
@@ -13,7 +13,7 @@
 #define TARGET __attribute__((target("+i8mm")))
 #endif
 
-#define PAIRS 2
+#define PAIRS 3
 
 /* 8 bytes of two pixels side by side; only the first 4 count if `half`. */
 EFL_INLINE TARGET int8x16_t two_pixels(const int8_t *a, const int8_t *b, const int half)
@@ -93,7 +93,8 @@ TARGET void efl_fwd_gemm_i8mm(const efl_fwd_job *job)
     const int8_t *w = job->w;
     for (int32_t c = 0; c < job->cols; c += EFL_NR, w += panel) {
         int32_t p = 0;
-        for (; p + 4 <= job->n_pixels; p += 4) tile(job, w, p, c, 4);
+        for (; p + 6 <= job->n_pixels; p += 6) tile(job, w, p, c, 6);
+        if (job->n_pixels - p >= 4) tile(job, w, p, c, 4), p += 4;
         if (job->n_pixels - p >= 2) tile(job, w, p, c, 2), p += 2;
         if (job->n_pixels - p >= 1) tile(job, w, p, c, 1);
     }

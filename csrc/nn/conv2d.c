@@ -66,8 +66,23 @@ void efl_conv2d_i8_fold(void *packed, const int32_t *b, const efl_dims *d, const
                             cog - c < EFL_NR ? cog - c : EFL_NR, b, rq);
 }
 
-void efl_conv2d_i8_pack(void *packed, const int8_t *w, const int32_t *b, const efl_dims *d,
-                        const efl_requant_params *rq)
+/* As efl_fwd_pack_fn, for weights whose channels lie side by side: element t of channel j at w[t * co + j].
+ */
+static void pack_columns(int8_t *panel, int32_t *sums, const int8_t *w, size_t co, const geometry *g,
+                         int32_t cols)
+{
+    memset(panel, 0, (size_t)g->n_runs * (size_t)g->groups * EFL_NR * 4);
+    memset(sums, 0, EFL_NR * sizeof(int32_t));
+    for (int32_t r = 0; r < g->n_runs; r++, panel += g->groups * EFL_NR * 4)
+        for (int32_t t = 0; t < g->run; t++, w += co)
+            for (int32_t j = 0; j < cols; j++) {
+                panel[(t / 4 * EFL_NR + j) * 4 + t % 4] = w[j];
+                sums[j] += w[j];
+            }
+}
+
+static void pack(void *packed, const int8_t *w, const int32_t *b, const efl_dims *d,
+                 const efl_requant_params *rq, int columns)
 {
     const geometry g = geometry_of(d);
     efl_packed p;
@@ -77,11 +92,28 @@ void efl_conv2d_i8_pack(void *packed, const int8_t *w, const int32_t *b, const e
     for (int32_t group = 0; group < d->groups; group++)
         for (int32_t c = 0; c < cog; c += EFL_NR) {
             const size_t at = (size_t)(group * g.columns + c);
-            efl_kernels()->fwd.pack(p.w + at * steps * 4, p.sums + at, w + (size_t)(group * cog + c) * k, k,
-                                    g.n_runs, g.run, cog - c < EFL_NR ? cog - c : EFL_NR);
+            const int32_t cols = cog - c < EFL_NR ? cog - c : EFL_NR;
+            int8_t *panel = p.w + at * steps * 4;
+            if (columns)
+                pack_columns(panel, p.sums + at, w + c, (size_t)d->co, &g, cols);
+            else
+                efl_kernels()->fwd.pack(panel, p.sums + at, w + (size_t)(group * cog + c) * k, k, g.n_runs,
+                                        g.run, cols);
         }
     *p.extreme = efl_packed_extreme(w, (size_t)d->co * k);
     efl_conv2d_i8_fold(packed, b, d, rq);
+}
+
+void efl_conv2d_i8_pack(void *packed, const int8_t *w, const int32_t *b, const efl_dims *d,
+                        const efl_requant_params *rq)
+{
+    pack(packed, w, b, d, rq, 0);
+}
+
+void efl_conv2d_i8_pack_columns(void *packed, const int8_t *w, const int32_t *b, const efl_dims *d,
+                                const efl_requant_params *rq)
+{
+    pack(packed, w, b, d, rq, 1);
 }
 
 /* ---------------------------------------------------------------- blocks of rows */

@@ -5,6 +5,7 @@
  * serves a column of the kernel. A depth multiplier is resolved while weaving: each input channel is
  * repeated.
  *
+ * A single input channel makes it an ordinary convolution, whose kernels multiply whole rows of taps.
  * Maps of 1, 2, 4 or 8 channels without stride are seen as fewer pixels of 16 channels: the weights repeat.
  */
 #include "core/kernels.h"
@@ -35,6 +36,18 @@ static geometry geometry_of(const efl_dims *d)
     return g;
 }
 
+static int is_conv(const efl_dims *d)
+{
+    return d->ci == 1 && d->mult > 1;
+}
+
+static efl_dims as_conv(const efl_dims *d)
+{
+    efl_dims c = *d;
+    c.mult = 1;
+    return c;
+}
+
 static size_t take_packed(efl_packed *p, const geometry *g, const void *packed)
 {
     return efl_packed_take(p, packed, (size_t)g->columns, (size_t)g->taps);
@@ -42,6 +55,10 @@ static size_t take_packed(efl_packed *p, const geometry *g, const void *packed)
 
 size_t efl_dwconv2d_i8_packed_bytes(const efl_dims *d)
 {
+    if (is_conv(d)) {
+        const efl_dims c = as_conv(d);
+        return efl_conv2d_i8_packed_bytes(&c);
+    }
     const geometry g = geometry_of(d);
     efl_packed p;
     return take_packed(&p, &g, NULL);
@@ -55,6 +72,11 @@ static int32_t channel(const geometry *g, const efl_dims *d, int32_t column)
 
 void efl_dwconv2d_i8_fold(void *packed, const int32_t *b, const efl_dims *d, const efl_requant_params *rq)
 {
+    if (is_conv(d)) {
+        const efl_dims c = as_conv(d);
+        efl_conv2d_i8_fold(packed, b, &c, rq);
+        return;
+    }
     const geometry g = geometry_of(d);
     efl_packed p;
     take_packed(&p, &g, packed);
@@ -69,6 +91,11 @@ void efl_dwconv2d_i8_fold(void *packed, const int32_t *b, const efl_dims *d, con
 void efl_dwconv2d_i8_pack(void *packed, const int8_t *w, const int32_t *b, const efl_dims *d,
                           const efl_requant_params *rq)
 {
+    if (is_conv(d)) {
+        const efl_dims c = as_conv(d);
+        efl_conv2d_i8_pack_columns(packed, w, b, &c, rq);
+        return;
+    }
     const geometry g = geometry_of(d);
     efl_packed p;
     take_packed(&p, &g, packed);
@@ -130,6 +157,10 @@ static size_t take(area *a, const geometry *g, const efl_dims *d, void *scratch)
 
 size_t efl_dwconv2d_i8_fwd_scratch_bytes(const efl_dims *d)
 {
+    if (is_conv(d)) {
+        const efl_dims c = as_conv(d);
+        return efl_conv2d_i8_fwd_scratch_bytes(&c);
+    }
     const geometry g = geometry_of(d);
     area a;
     return take(&a, &g, d, NULL);
@@ -173,6 +204,11 @@ static void weave(const area *a, const geometry *g, uint8_t *to, const int8_t *x
 void efl_dwconv2d_i8_fwd_rows(int8_t *y, const int8_t *x, const void *packed, const efl_dims *d,
                               const efl_requant_params *rq, int32_t first, int32_t last, void *scratch)
 {
+    if (is_conv(d)) {
+        const efl_dims c = as_conv(d);
+        efl_conv2d_i8_fwd_rows(y, x, packed, &c, rq, first, last, scratch);
+        return;
+    }
     const efl_fwd_kernels *k = &efl_kernels()->fwd;
     const geometry g = geometry_of(d);
     efl_packed p;
