@@ -71,6 +71,7 @@ def plan_training(
     batch = None if samples is None else make_batch(graph, *samples, head.loss, head.n_anchors)
     choice = choose_layers(graph, batch, memory_budget, **options) if layers == "auto" else None
     selection = choice.layers if choice else layers
+    options["memory_budget"] = memory_budget
     session = Session(graph, **options, layers=selection)
     check_budget(session, memory_budget)
     opts = session.options

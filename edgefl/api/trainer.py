@@ -123,7 +123,7 @@ class Trainer:
     def _begin(self, layers: str) -> None:
         """Set up the working copies of what trains."""
         self._layers = layers
-        self._session = Session(self._graph, layers=layers, **self._options)
+        self._session = Session(self._graph, layers=layers, memory_budget=self._budget, **self._options)
         check_budget(self._session, self._budget)
 
     @property

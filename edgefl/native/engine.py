@@ -129,6 +129,7 @@ class PlanSpec:
     arena_bytes: int
     loss: LossSpec | None = None
     threads: int = 1
+    most_bytes: int | None = None  # of arena, scratch and packed weights: fewer weights are packed beforehand
 
 
 def select_isa(isa: int) -> None:
@@ -356,7 +357,7 @@ class Engine:
         }
 
     def _take_packed(self) -> Int8:
-        """Memory for packed weights: those that neither train nor have a zero point."""
+        """Memory for packed weights: those that neither train nor have a zero point, as far as they fit."""
         ops, params = self._plan.ops, self._spec.params
         sizes = [
             0
@@ -365,13 +366,25 @@ class Engine:
             for i, op in enumerate(self._spec.ops)
         ]
         rounded = [-(-size // 64) * 64 for size in sizes]
+        if self._spec.most_bytes is not None:
+            self._drop_packed(rounded, self._spec.most_bytes)
         packed = allocate(sum(rounded))
         at = self._pointer("int8_t *", packed)
         for i, size in enumerate(sizes):
-            if size:
+            if rounded[i]:
                 ops[i].packed, ops[i].packed_bytes = at, size
             at += rounded[i]
         return packed
+
+    def _drop_packed(self, sizes: list[int], most: int) -> None:
+        """Leave out the largest packed weights until all fits; they are packed at each call instead."""
+        ops = self._plan.ops
+        wanted = sorted((i for i, size in enumerate(sizes) if size), key=lambda i: sizes[i])
+        for i in wanted:
+            ops[i].packed = self._plan.arena  # stands in while bytes are counted
+        while wanted and self.arena.nbytes + lib.efl_plan_scratch_bytes(self._plan) + sum(sizes) > most:
+            i = wanted.pop()
+            ops[i].packed, sizes[i] = ffi.NULL, 0
 
     def _fill(self) -> None:
         spec, plan = self._spec, self._plan

@@ -101,7 +101,8 @@ class _Search:
     def __init__(
         self, graph: Graph, batch: Batch | None, budget: int | None, options: Mapping[str, Any]
     ) -> None:
-        self._graph, self._budget, self._options = graph, budget, options
+        self._graph, self._budget = graph, budget
+        self._options = {**options, "memory_budget": budget}
         every = self._session("all")
         self._heads = every.plan.heads
         self._known = batch is not None
@@ -144,8 +145,8 @@ class _Search:
                 return first, weights
         least = min(self._cost(w)[0] for c in candidates if (w := self._wanted(*c)))
         hint = "raise it, or lower the batch"
-        if self._options.get("micro_batch", self._options.get("batch_size", 32)) != 1:
-            smallest = session_bytes(self._session("head", micro_batch=1))
+        smallest = session_bytes(self._session("head", micro_batch=1))
+        if smallest < least:
             hint += f"; with a micro-batch of 1 the head takes {smallest} bytes"
         raise UsageError(
             f"a memory budget of {self._budget} bytes is below the least possible, {least} bytes", hint=hint

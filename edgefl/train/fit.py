@@ -90,6 +90,9 @@ class Session:
         Time steps that the errors of an LSTM go back; default: all.
     threads : int
         Cores to use; the result is the same with any number.
+    memory_budget : int, optional
+        Bytes that all may take together: weights that do not train are then packed beforehand only as far as
+        they fit, the others at each call. It changes the time only; `check_budget` says whether all fits.
     """
 
     def __init__(
@@ -110,6 +113,7 @@ class Session:
         anchors: Sequence[Sequence[float]] | np.ndarray | None = None,
         truncate: int | None = None,
         threads: int = 1,
+        memory_budget: int | None = None,
     ) -> None:
         self.graph = graph
         self.options = check_options(
@@ -145,7 +149,8 @@ class Session:
         self.plan = planner = Planner(graph, trained, heads, truncate)
         spec = LossSpec(find_loss(loss).kind, self.options.class_weights, self.options.anchors)
         plan = planner.spec(self._states, self.options.micro_batch, spec)
-        self._engine = Engine(replace(plan, threads=self.options.threads))
+        most = None if memory_budget is None else memory_budget - self._state_bytes()
+        self._engine = Engine(replace(plan, threads=self.options.threads, most_bytes=most))
         self._steps = self._epochs = self._samples = 0
         self._undo: tuple[Undo, list[int] | None, int, int, int] | None = None  # while a fit runs
         self._in_callback = False
@@ -163,11 +168,11 @@ class Session:
     @property
     def memory(self) -> Memory:
         """Bytes held by this session."""
-        held = 0
-        for i in self._trained:
-            held += sum(a.nbytes for a in own_arrays(self._states[i]))
         engine = self._engine
-        return Memory(engine.arena.nbytes, engine.scratch.nbytes, engine.packed.nbytes, held)
+        return Memory(engine.arena.nbytes, engine.scratch.nbytes, engine.packed.nbytes, self._state_bytes())
+
+    def _state_bytes(self) -> int:
+        return sum(a.nbytes for i in self._trained for a in own_arrays(self._states[i]))
 
     def fit(
         self,

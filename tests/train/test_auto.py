@@ -81,7 +81,7 @@ def test_choice_keeps_every_budget_and_gets_better_with_it(graph: Graph, known: 
     numbers = []
     for budget in np.linspace(least, most, 6).astype(int).tolist():
         choice = choose_layers(graph, batch, budget)
-        session = Session(graph, layers=choice.layers)
+        session = Session(graph, layers=choice.layers, memory_budget=budget)
         assert session_bytes(session) == choice.bytes <= budget
         assert step_macs(session.plan) == choice.macs
         numbers.append(choice.share if known else session.size)

@@ -136,6 +136,25 @@ def test_known_model_trains_all_within_its_figure(
     train_fenced(graph, Fenced(), monkeypatch, layers="all", batch_size=8)
 
 
+def test_budget_packs_fewer_weights_and_changes_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = Net((1, 12, 12, 8), np.random.default_rng(0))
+    for _ in range(5):
+        net.conv(16)
+    graph = read_model(net.mean().dense(3).softmax().build())
+    options: dict[str, Any] = {"layers": "head", "batch_size": 2}
+    free = Session(graph, **options)
+    free.fit(data(graph, 5))
+    whole, seen = sum(vars(free.memory).values()), set()
+    for budget in range(whole, whole - free.memory.packed, -1024):
+        session = train_fenced(graph, Fenced(), monkeypatch, memory_budget=budget, **options)
+        seen.add(session.memory.packed)
+        assert session.memory.packed == 0 or sum(vars(session.memory).values()) <= budget
+        again = Session(graph, memory_budget=budget, **options)
+        again.fit(data(graph, 5))
+        assert again.trained_sha256() == free.trained_sha256()
+    assert len(seen) > 3 and 0 in seen
+
+
 def test_fence_notices_one_byte_outside() -> None:
     fenced = Fenced()
     inside = fenced.allocate(100)
