@@ -21,6 +21,7 @@ PACKAGES = """libc6 libgcc-s1 libstdc++6 zlib1g libexpat1 libffi8 libcrypt1 libb
     python3.11-minimal libpython3.11-minimal python3.11 libpython3.11-stdlib media-types
     python3-cffi-backend python3-numpy libblas3 liblapack3 libgfortran5""".split()
 HEADERS = ["libpython3.11-dev", "libexpat1-dev", "zlib1g-dev"]
+PURE = ("tflite", "flatbuffers")  # packages without machine code: the host's files serve
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,10 @@ def build_core(name: str, target: Target, root: Path, site: Path) -> None:
     """Cross-build edgefl.native._core beside a copy of the package."""
     shutil.rmtree(site, ignore_errors=True)
     shutil.copytree(ROOT / "edgefl", site / "edgefl", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for package in PURE:
+        found = __import__(package).__file__
+        assert found
+        shutil.copytree(Path(found).parent, site / package, ignore=shutil.ignore_patterns("__pycache__"))
     zig = " ".join([sys.executable, "-m", "ziglang"])
     cc = " ".join([zig, "cc", *target.zig])
     env = os.environ | {
