@@ -27,6 +27,9 @@ def _start(b: Builder, op: RawOp) -> tuple[int, int, Quant]:
     """Input, output and their quantisation."""
     x = b.activation(op)
     y = b.output(op, b.shape(x))
+    for scale in (b.scale(x), b.scale(y)):
+        if not 2.0**-40 <= scale <= 2.0**40:
+            raise refuse(op, f"has a scale of {scale:g}, edgefl takes 2^-40..2^40", "convert the model again")
     if op.name not in ("LOGISTIC", "TANH") and not 2.0**-16 <= b.ratio(x, y) <= 2.0**16:
         raise refuse(op, "changes the scale by a factor outside 2^-16..2^16", "convert the model again")
     return x, y, _quant(b, x, y)
@@ -106,6 +109,8 @@ def build_square(b: Builder, op: RawOp, x: int) -> None:
     """MUL of a tensor with itself: LiteRT's delegate takes the square of the real value."""
     y = b.output(op, b.shape(x))
     q = _quant(b, x, y)
+    if not 2.0**-16 <= q.x_scale * q.x_scale / q.y_scale < 2.0**8:
+        raise refuse(op, "has s_a*s_b/s_y outside 2^-16..2^8", "convert the model again")
     act = b.act(op)
     bounds = act_bounds(act, q.y_scale, q.y_zero)[0]
     _finish(b, op, x, y, tables.square(q, bounds), act, tables.square_fixed(q, bounds))

@@ -95,6 +95,14 @@ def test_table_equals_litert(name: str, unsigned: bool) -> None:
         np.testing.assert_array_equal(ours, theirs, err_msg=f"{name}, trial {trial}, scale {scale}, {y}")
 
 
+@pytest.mark.parametrize(
+    ("name", "x", "y"), [("MUL", 1e20, 1e-30), ("LOGISTIC", 0.1, 1e-42), ("TANH", 1e30, 1.0)]
+)
+def test_scales_beyond_reason_are_refused(name: str, x: float, y: float) -> None:
+    with pytest.raises(ModelError, match=rf"operator 0 \({name}\) has "):
+        read_model(one(name, (x, 0), (y, 0)))
+
+
 def test_relu_that_multiplies_the_scale_by_too_much_is_refused() -> None:
     with pytest.raises(ModelError, match=r"operator 0 \(RELU\) changes the scale by a factor outside"):
         read_model(one("RELU", (1000.0, 0), (0.001, 0)))
