@@ -30,7 +30,8 @@ class Figure:
 
     def line(self) -> str:
         """One row of the Markdown table."""
-        number = "missing" if self.measured is None else f"{self.measured:.3g} {self.unit}"
+        number = "not stated" if self.unit.endswith("thread") else "missing"
+        number = number if self.measured is None else f"{self.measured:.3g} {self.unit}"
         ours = "" if self.ours_us is None else f"{self.ours_us:.1f} us"
         peer = "" if self.peer_us is None else f"{self.peer_us:.1f} us, {self.peer}"
         return f"| {self.work} | {number} | {self.bar} | {self.goal} | {ours} | {peer} | {self.note} |"
