@@ -38,7 +38,10 @@ def read_file(path: str | os.PathLike[str], what: str, limit: int) -> bytes:
 
 
 def map_file(path: str | os.PathLike[str], what: str, limit: int) -> bytes | mmap.mmap:
-    """Map a file of at most `limit` bytes; read what cannot be mapped, such as a pipe."""
+    """Map a file of at most `limit` bytes; read what cannot be mapped, such as a pipe.
+
+    Whoever writes the file must replace it, not shorten it: reading behind its end would kill the process.
+    """
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size

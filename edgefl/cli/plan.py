@@ -28,6 +28,7 @@ def register(commands: Commands) -> None:
     parser.add_argument("--seed", type=int, default=0, help="order of samples (0)")
     parser.add_argument("--shadow", choices=("residual", "none"), default="residual")
     parser.add_argument("--threads", type=int, default=1, help="cores to use; more take more scratch (1)")
+    parser.add_argument("--truncate", type=int, help="time steps that the errors of an LSTM go back (all)")
     parser.add_argument("--loss", choices=LOSSES, default="softmax_ce", help="as for train (softmax_ce)")
     parser.add_argument("--anchors", type=pairs, metavar="W,H,..", help="as for train")
     parser.add_argument("--data", metavar="F.npz", help="typical samples: adds gradients and norms")
@@ -54,6 +55,7 @@ def run_plan(args: argparse.Namespace) -> None:
         seed=args.seed,
         shadow=args.shadow,
         threads=args.threads,
+        truncate=args.truncate,
         loss=args.loss,
         anchors=args.anchors,
     )

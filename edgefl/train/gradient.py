@@ -16,8 +16,7 @@ import numpy as np
 
 from edgefl.model.forward import check_input
 from edgefl.model.graph import Op
-from edgefl.model.loss import check_target, find_loss, loss_heads, make_targets
-from edgefl.model.plan import Planner
+from edgefl.model.loss import check_target, find_loss, make_targets
 from edgefl.model.stream import shuffled
 from edgefl.native.engine import Engine, ParamState
 from edgefl.native.loss import LossSpec
@@ -122,10 +121,9 @@ class _Probe:
             keep_sums=True,
         )
         self.trained = {s.param: self.states[s.param].train_w for s in session.segments}
-        planner = Planner(graph, self.trained, loss_heads(graph, opts.loss))
         spec = LossSpec(find_loss(opts.loss).kind, opts.class_weights, opts.anchors)
-        self._engine = Engine(planner.spec(self.states, opts.micro_batch, spec))
-        self._nodes = {param: node for node in planner.nodes for param in node.params}
+        self._engine = Engine(session.plan.spec(self.states, opts.micro_batch, spec))
+        self._nodes = {param: node for node in session.plan.nodes for param in node.params}
         self.tensors = {(s.param, s.kind): self._tensor(s.param, s.kind, s.size) for s in session.segments}
 
     def _depthwise(self, param: int) -> bool:

@@ -34,9 +34,10 @@ print("ok")
 """
 
 
-def run(code: str) -> str:
+def run(code: str, *args: str) -> str:
     root = Path(__file__).resolve().parents[2]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=False)
+    command = [sys.executable, "-c", code, *args]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -49,6 +50,26 @@ def test_lean_numpy_leaves_a_loaded_one_alone() -> None:
     code = "import numpy, sys; a = numpy.random if hasattr(numpy, 'random') else 0\n"
     code += "from edgefl.adapters.lean import import_numpy; import_numpy()\n"
     assert run(code + "assert numpy.random is sys.modules['numpy.random']; print('ok')") == "ok"
+
+
+TRAIN = """
+import sys
+from edgefl.adapters.proc import peak_memory
+from edgefl.cli.main import main
+assert main(sys.argv[1:]) == 0
+print(peak_memory())
+"""
+
+
+def test_training_process_stays_small(shared: Path, tmp_path: Path) -> None:
+    """ResNet8, all layers: the whole process with NumPy; the data file of 6 MB stays on disk."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(-128, 128, (2000, 32, 32, 3)).astype(np.int8)
+    np.savez(tmp_path / "d.npz", x=x, y=rng.integers(0, 10, 2000))
+    model = shared / "data/models/mlperf-tiny/resnet8_int8.tflite"
+    args = ["train", str(model), "--data", str(tmp_path / "d.npz"), "--layers", "all", "--lr", "0.0003"]
+    assert int(run(TRAIN, *args, "--batch", "1", "--max-steps", "200").split()[-1]) < 48_000_000
+    assert int(run(TRAIN, *args, "--max-steps", "20").split()[-1]) < 52_000_000
 
 
 def trained(capsys: pytest.CaptureFixture[str], folder: Path, data: str) -> str:
