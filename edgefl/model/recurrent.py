@@ -10,6 +10,7 @@ multipliers are those of TFLite's built-in kernels. Source: docs/training.md, "L
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ _GATE_SCALE = np.float32(2.0**-12)  # gates before their activation are Q3.12
 _ABSENT = {
     1: "input gate weights (CIFG)",
     5: "recurrent input gate weights (CIFG)",
-    12: "an input gate bias (CIFG)",
+    12: "input gate bias (CIFG)",
 }
 _EXTRAS = {
     9: "peepholes",
@@ -54,7 +55,21 @@ def build_lstm(b: Builder, op: RawOp) -> None:
     spec = Lstm(*_cell_numbers(b, op, y))
     params = [b.gate(op, 1 + g, 12 + g, (cells, depth), x) for g in range(GATES)]
     params += [b.gate(op, 5 + g, -1, (cells, cells), y) for g in range(GATES)]
+    scales = [b.raw_tensor(op, 1 + g).scales[0] for g in range(2 * GATES)]
+    _check_multipliers(op, _factors(b.scale(x), b.scale(y), scales))
     b.add(Node(Op.LSTM, (x,), y, param=params[0], n_params=2 * GATES, detail=spec, index=op.index))
+
+
+def _factors(s_x: np.float32, s_h: np.float32, scales: Sequence[np.float32]) -> list[np.float32]:
+    """Scales of the input sums, of the recurrent sums and of the output, in float32."""
+    with np.errstate(over="ignore", under="ignore"):
+        found = [(s_x if g < GATES else s_h) * np.float32(s) / _GATE_SCALE for g, s in enumerate(scales)]
+        return [*found, np.float32(2.0**-30) / s_h]
+
+
+def _check_multipliers(op: RawOp, factors: Sequence[np.float32]) -> None:
+    if not all(0 < v < 2.0**30 for v in factors):
+        raise refuse(op, "has scales whose ratio is 0, or 2^30 or more", "convert the model again")
 
 
 def _check_form(op: RawOp) -> None:
@@ -78,7 +93,7 @@ def _cell_numbers(b: Builder, op: RawOp, y: int) -> tuple[int, int]:
         raise refuse(
             op, f"keeps {hidden.dtype} outputs and {cell.dtype} cells", "edgefl takes int8 and int16"
         )
-    for tensor in (hidden, *(b.raw.tensors[i] for i in op.intermediates[4:5])):
+    for tensor in (hidden, *(b.raw.tensors[i] for i in op.intermediates[4:5] if i >= 0)):
         if tensor.scales.tolist() != [b.scale(y)] or tensor.zeros.tolist() != [b.zero(y)]:
             raise refuse(op, "has a state whose scale is not its output's", "convert the model again")
     mantissa, exponent = math.frexp(float(cell.scales[0])) if len(cell.scales) == 1 else (0.0, 0)
@@ -95,9 +110,7 @@ def lstm_numbers(graph: Graph, node: Node, truncate: int | None) -> dict[str, An
     assert isinstance(node.detail, Lstm)
     s_x, s_h = (np.float32(graph.tensors[t].scale) for t in (node.inputs[0], node.output))
     scales = [np.float32(graph.params[p].scales[0]) for p in node.params]
-    wanted = [s_x * s / _GATE_SCALE for s in scales[:GATES]] + [s_h * s / _GATE_SCALE for s in scales[GATES:]]
-    wanted.append(np.float32(2.0**-30) / s_h)
-    multipliers = [multiplier(float(v)) for v in wanted]
+    multipliers = [multiplier(float(v)) for v in _factors(s_x, s_h, scales)]
     steps = graph.tensors[node.output].shape[1]
     return {
         "in": multipliers[:GATES],
@@ -114,6 +127,8 @@ def build_svdf(b: Builder, op: RawOp) -> None:
     if op.options["FusedActivationFunction"] != _RELU:
         raise refuse(op, f"has activation {op.options['FusedActivationFunction']}", "edgefl takes RELU")
     x = b.activation(op)
+    if any(b.raw.tensors[i].dtype != "int8" for i in (op.inputs[0], *op.outputs[:1])):
+        raise refuse(op, "takes or gives uint8 values", "convert the model again to int8")
     size = math.prod(b.shape(x))
     feature, time = b.constant(op, 1, ("int8",)), b.constant(op, 2, ("int8", "int16"))
     rank, state = int(op.options["Rank"]), b.raw_tensor(op, 4)
@@ -134,7 +149,9 @@ def build_svdf(b: Builder, op: RawOp) -> None:
     if len(bias) != units:
         raise refuse(op, f"has {len(bias)} biases for {units} outputs", "the file is damaged")
     s_f, s_t, s_m = (s[0] for s in scales)
-    multipliers = (b.scale(x) * s_f / s_m, s_m * s_t / b.scale(y))
+    with np.errstate(over="ignore", under="ignore"):
+        factors = (b.scale(x) * s_f / s_m, s_m * s_t / b.scale(y))
+    _check_multipliers(op, factors)
     spec = Svdf(
         feature=feature.tobytes(),
         time=time.astype("<i2").tobytes(),
@@ -143,10 +160,7 @@ def build_svdf(b: Builder, op: RawOp) -> None:
         memory=time.shape[1],
         rank=rank,
         state=(-128, 127) if state.dtype == "int8" else (-32768, 32767),
-        multipliers=(
-            multiplier(float(multipliers[0])),
-            multiplier(float(multipliers[1])),
-        ),
+        multipliers=(multiplier(float(factors[0])), multiplier(float(factors[1]))),
     )
     b.add(Node(Op.SVDF, (x,), y, detail=spec, index=op.index))
 

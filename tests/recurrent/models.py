@@ -9,8 +9,20 @@ from tinymodel import Net
 TANH, RELU = 4, 1
 
 
-def add_lstm(net: Net, cells: int, *, cell_bits: int = 12, clip: float = 0.0, spread: float = 1.0) -> Net:
-    """UNIDIRECTIONAL_SEQUENCE_LSTM on [1, steps, values]; `spread` widens what reaches the gates."""
+def add_lstm(
+    net: Net,
+    cells: int,
+    *,
+    cell_bits: float = 12,
+    clip: float = 0.0,
+    spread: float = 1.0,
+    slots: dict[int, int] | None = None,
+    **options: object,
+) -> Net:
+    """UNIDIRECTIONAL_SEQUENCE_LSTM on [1, steps, values]; `spread` widens what reaches the gates.
+
+    slots: inputs of the operator to replace, -1 for none.
+    """
     rng, f, (_, steps, depth) = net.rng, net.f, net.shape
     s_h, z_h = np.float32(rng.uniform(0.006, 0.009)), int(rng.integers(-3, 4))
 
@@ -32,21 +44,26 @@ def add_lstm(net: Net, cells: int, *, cell_bits: int = 12, clip: float = 0.0, sp
     at = net.at
     y = net._result((1, steps, cells), s_h, z_h)
     inputs = [at, *(w for w, _ in ins), *(w for w, _ in backs), -1, -1, -1, *biases, -1, -1, hidden, cell]
-    f.op(
-        "UNIDIRECTIONAL_SEQUENCE_LSTM",
-        inputs + [-1] * 4,
-        [y],
-        intermediates=scratch,
-        FusedActivationFunction=TANH,
-        CellClip=clip,
-        TimeMajor=False,
-    )
+    inputs += [-1] * 4
+    for slot, tensor in (slots or {}).items():
+        inputs[slot] = tensor
+    numbers = dict(FusedActivationFunction=TANH, CellClip=clip, TimeMajor=False)
+    f.op("UNIDIRECTIONAL_SEQUENCE_LSTM", inputs, [y], intermediates=scratch, **(numbers | options))
     net.at = y
     return net
 
 
-def add_svdf(net: Net, units: int, *, rank: int = 1, memory: int = 4, bias: bool = True) -> Net:
-    """SVDF with an int16 state on [1, values]."""
+def add_svdf(
+    net: Net,
+    units: int,
+    *,
+    rank: int = 1,
+    memory: int = 4,
+    bias: bool = True,
+    slots: dict[int, int] | None = None,
+    **options: object,
+) -> Net:
+    """SVDF with an int16 state on [1, values]; slots: inputs of the operator to replace, -1 for none."""
     rng, f, filters = net.rng, net.f, units * rank
     depth = int(np.prod(net.shape))
     s_f, s_t, s_m = np.float32(0.004), np.float32(0.002), np.float32(float(net.scale) * 0.004 * 8)
@@ -62,7 +79,10 @@ def add_svdf(net: Net, units: int, *, rank: int = 1, memory: int = 4, bias: bool
     at = net.at
     s_y = np.float32(float(s_m) * float(s_t) * 1e7 * np.sqrt(rank * memory * depth) / 20)
     y = net._result((1, units), s_y, -128)
-    f.op("SVDF", [at, feature, time, b, state], [y], Rank=rank, FusedActivationFunction=RELU)
+    inputs = [at, feature, time, b, state]
+    for slot, tensor in (slots or {}).items():
+        inputs[slot] = tensor
+    f.op("SVDF", inputs, [y], **(dict(Rank=rank, FusedActivationFunction=RELU) | options))
     net.at = y
     return net
 
