@@ -35,7 +35,6 @@ MODELS = {
     "kws": "mlperf-tiny/kws_ref_model_int8",
     "lstm": "tflite-micro/trained_lstm_int8",
 }
-SAMPLES = 640  # of an epoch: real data, as much as emulation bears
 Line = tuple[str, str, str, int, str]  # run, where, kernels, threads, hash
 
 
@@ -46,9 +45,9 @@ def lstm_digits(n: int) -> tuple[np.ndarray, np.ndarray]:
     return quantise(read_model(model_bytes(MODELS["lstm"])), real), labels
 
 
-def pack(path: Path) -> None:
-    """Write models and samples where the runner finds them."""
-    data = {"resnet8": cifar(SAMPLES), "kws": kws(SAMPLES), "lstm": lstm_digits(SAMPLES)}
+def pack(path: Path, n: int) -> None:
+    """Write models and n samples where the runner finds them."""
+    data = {"resnet8": cifar(n), "kws": kws(n), "lstm": lstm_digits(n)}
     parts: dict[str, np.ndarray] = {}
     for name, (x, y) in data.items():
         model = np.frombuffer(model_bytes(MODELS[name]), np.uint8)
@@ -74,7 +73,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=2, help="batches of a run (default 2)")
     parser.add_argument("--batch", type=int, default=8, help="samples of a batch (default 8)")
-    parser.add_argument("--epoch", action="store_true", help=f"{SAMPLES} samples in batches of 32")
+    parser.add_argument("--epoch", action="store_true", help="all samples once, in batches of 32")
+    parser.add_argument("--samples", type=int, default=640, help="of an epoch (default 640)")
     parser.add_argument("--targets", default=",".join(TARGETS), help="of " + ", ".join(TARGETS))
     parser.add_argument("--work", type=Path, help="folder that keeps the ARM Pythons (default: temporary)")
     args = parser.parse_args()
@@ -82,7 +82,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         work = args.work or Path(name)
         packed = Path(name) / "samples.npz"
-        pack(packed)
+        pack(packed, args.samples)
         here = os.environ | {"PYTHONPATH": str(ROOT)}
         lines = train("this machine", [sys.executable], here, [str(packed), *size, "ref"])
         for target in (t for t in args.targets.split(",") if t):

@@ -3,8 +3,8 @@
 
 `train_bits.py SAMPLES.npz STEPS BATCH [ref]`.  In: models and samples that boards/same_bits.py packed.  Out:
 one JSON line a run: its name, the kernels, threads, SHA-256 of the trained weights.  Runs every instruction
-set of the CPU (the scalar kernels only with `ref`), on one thread and three.  STEPS 0: one epoch.  Needs NumPy
-and edgefl only.
+set of the CPU (the scalar kernels only with `ref`), on one thread and three.  STEPS 0: one epoch.  Needs
+NumPy and edgefl only.
 """
 
 from __future__ import annotations
