@@ -1,7 +1,7 @@
 # Names for the commands that .ci/run, developers and users share. No logic lives here.
 PY ?= python3
 
-.PHONY: dev test lint format san ct cross bits engine bench demo wheel
+.PHONY: dev test lint format san fuzz ct cross bits engine bench demo wheel
 
 dev:        ## editable install with everything
 	$(PY) -m pip install -e '.[dev]'
@@ -13,15 +13,18 @@ lint:       ## style, types, C format
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	clang-format --dry-run --Werror $$(git ls-files 'csrc/*.c' 'csrc/*.h' 'tests/c/*.c' 'tests/c/*.h')
+	clang-format --dry-run --Werror $$(git ls-files 'csrc/*.c' 'csrc/*.h' 'tests/c/*.c' 'tests/c/*.h' 'tests/fuzz/*.c')
 
 format:     ## rewrite to the house style
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
-	clang-format -i $$(git ls-files 'csrc/*.c' 'csrc/*.h' 'tests/c/*.c' 'tests/c/*.h')
+	clang-format -i $$(git ls-files 'csrc/*.c' 'csrc/*.h' 'tests/c/*.c' 'tests/c/*.h' 'tests/fuzz/*.c')
 
 san:        ## C tests under ASan and UBSan
 	sh tests/c/run.sh
+
+fuzz:       ## plan check and model reader, a minute each; needs clang and atheris
+	PY=$(PY) sh tests/fuzz/run.sh 60
 
 ct:         ## constant time of the secret-handling kernels, under valgrind
 	sh tests/c/ct.sh

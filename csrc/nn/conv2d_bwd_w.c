@@ -136,7 +136,13 @@ static size_t take(layout *l, const efl_dims *d, int32_t workers, void *scratch)
 size_t efl_bwd_w_bytes(const efl_dims *d, int32_t workers)
 {
     layout l;
-    return take(&l, d, workers, NULL);
+    const size_t all = take(&l, d, workers, NULL);
+    if (l.blocks == 1 || l.parts > 1) return all;
+    /* Fewer samples make one block, and that holds all columns at once. */
+    efl_dims few = *d;
+    few.n = l.samples;
+    const size_t one = take(&l, &few, workers, NULL);
+    return one > all ? one : all;
 }
 
 /* Rows of the packed input that output rows oy0.. of one sample x read. */

@@ -40,7 +40,8 @@ int64_t efl_plan_scratch_bytes(const efl_plan *plan)
     size_t most = 0;
     for (int32_t i = 0; i < plan->n_ops; i++) {
         const efl_op *op = &plan->ops[i];
-        if (efl_dims_check(&op->dims, op->kind) != EFL_OK) return 0;
+        const efl_dims d = efl_op_dims(op, plan->n_max);
+        if (efl_dims_check(&d, op->kind) != EFL_OK) return 0;
         const size_t forward = efl_is_recurrent(op) ? efl_recurrent_scratch_bytes(plan, op)
                                                     : efl_layer_scratch_bytes(plan, op),
                      backward = efl_backward_scratch_bytes(plan, op);
