@@ -183,7 +183,7 @@ def _indices(count: int, item: Callable[[int], int], n_tensors: int, what: str) 
 
 
 def _op_name(code: tflite.OperatorCode) -> str:
-    # Not BuiltinCode(): below 127 it gives the old field, which some writers leave at 0. LiteRT takes the larger.
+    # BuiltinCode() gives the old field below 127, but some writers leave that at 0: LiteRT takes the larger.
     at = code._tab.Offset(10)
     newer = struct.unpack_from("<i", code._tab.Bytes, at + code._tab.Pos)[0] if at else 0
     number = max(newer, code.DeprecatedBuiltinCode())
