@@ -277,6 +277,17 @@ class Net:
         self.at = y
         return self
 
+    def dense_rows(self, n_out: int, act="NONE", per_channel=True) -> Net:
+        """FULLY_CONNECTED over the last axis, the other axes kept."""
+        terms = self.shape[-1]
+        w, scales = self._weights((n_out, terms), 0, per_channel)
+        inputs = [self.at, w, self._bias(n_out, scales)]
+        scale, zero = self._output_quant(terms, float(scales.mean()), act)
+        y = self._result((*self.shape[:-1], n_out), scale, zero)
+        self.f.op("FULLY_CONNECTED", inputs, [y], FusedActivationFunction=ACTS[act], KeepNumDims=True)
+        self.at = y
+        return self
+
     def pool(self, name: str, kernel=(2, 2), stride=(2, 2), same=False, act="NONE") -> Net:
         """AVERAGE_POOL_2D or MAX_POOL_2D."""
         out = [

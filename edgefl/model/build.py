@@ -208,10 +208,13 @@ class Builder:
         """Append a node."""
         self._nodes.append(node)
 
-    def param(self, op: RawOp, x: int, y: int, axis: int, terms: int) -> int:
+    def param(
+        self, op: RawOp, x: int, y: int, axis: int, terms: int, kernel: tuple[int, int] | None = None
+    ) -> int:
         """Read weights (input 1) and bias (input 2) of `op` and check their scales; index into Graph.params.
 
         axis: dimension of the output channels in the file's weights.  terms: products summed for one output.
+        kernel: of the convolution that a dense layer over the last axis is.
         """
         weights = self.raw_tensor(op, 1)
         unsigned = self._tensors[x].unsigned
@@ -237,6 +240,8 @@ class Builder:
             )
         if q.ndim == 4 and op.name == "DEPTHWISE_CONV_2D":
             q = q[0]
+        if kernel:
+            q = q.reshape(n_out, *kernel, -1)
         return self._keep(op, 1, 2, q, b, zero)
 
     def gate(self, op: RawOp, slot: int, bias_slot: int, shape: tuple[int, int], x: int) -> int:

@@ -98,15 +98,18 @@ def _dense(b: Builder, op: RawOp) -> None:
     x = b.activation(op)
     filters = b.raw_tensor(op, 1).shape
     size = prod(b.shape(x))
-    if len(filters) != 2 or min(filters) < 1 or size != filters[1]:
+    h, w, c = b.shape(x)
+    rows = size != c and len(filters) == 2 and filters[1] == c  # the same layer for each position
+    if len(filters) != 2 or min(filters) < 1 or (size != filters[1] and not rows):
         raise refuse(
-            op, f"has weights {list(filters)} for {size} inputs", "edgefl takes one vector per sample"
+            op, f"has weights {list(filters)} for {size} inputs", "edgefl takes all inputs, or the last axis"
         )
     if op.options["WeightsFormat"] != 0:
         raise refuse(op, "has shuffled weights", "convert the model again without them")
-    y = b.output(op, (1, 1, filters[0]))
-    param = b.param(op, x, y, axis=0, terms=size)
-    b.add(Node(Op.DENSE, (x,), y, act=b.act(op), param=param, index=op.index))
+    y = b.output(op, (h, w, filters[0]) if rows else (1, 1, filters[0]))
+    param = b.param(op, x, y, axis=0, terms=filters[1], kernel=(1, 1) if rows else None)
+    kind = Op.CONV2D if rows else Op.DENSE  # of a 1x1 kernel
+    b.add(Node(kind, (x,), y, act=b.act(op), param=param, index=op.index))
 
 
 def _pool(kind: Op) -> Callable[[Builder, RawOp], None]:

@@ -35,8 +35,10 @@ class Quant:
 
     def stored(self, reals: list[np.float32], bounds: Bounds = (-128, 127)) -> list[int]:
         """clamp(rne(y * (1/s_y) + z_y)), in float32, z_y as the file has it."""
-        inverse, zero = F(1) / F(self.y_scale), F(self.y_zero + self.lift)
-        made = [np.rint(np.minimum(np.maximum(y * inverse + zero, F(-200)), F(400))) for y in reals]
+        zero = F(self.y_zero + self.lift)
+        with np.errstate(over="ignore", invalid="ignore"):
+            inverse = F(1) / F(self.y_scale)
+            made = [np.rint(np.fmin(np.fmax(y * inverse + zero, F(-200)), F(400))) for y in reals]
         return [min(max(int(v) - self.lift, bounds[0]), bounds[1]) for v in made]
 
 
