@@ -96,7 +96,7 @@ void efl_pad_i8_bwd_x(int8_t *dx, const int8_t *e, const efl_dims *d)
     const size_t c = (size_t)d->ci, row = (size_t)d->wi * c, out = (size_t)d->wo * c;
     for (int32_t s = 0; s < d->n; s++, e += (size_t)d->ho * out)
         for (int32_t iy = 0; iy < d->hi; iy++, dx += row)
-            memcpy(dx, e + (size_t)(iy + d->pt) * out + (size_t)d->pl * c, row);
+            memmove(dx, e + (size_t)(iy + d->pt) * out + (size_t)d->pl * c, row);
 }
 
 void efl_requant_i8_fwd(int8_t *y, const int8_t *x, size_t n, int32_t mult, int32_t x_zero, int32_t y_zero)
