@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "docs" / "exactness.md"
+RANDOM = 60  # models of each of four kinds
 FLOAT = ("conv_fc_mnist", "trained_lstm")  # float models whose names do not say so
 
 
@@ -54,12 +55,15 @@ def main() -> int:
 
         enter(args.env.resolve(), Path(__file__))
     from exactness_page import page
-    from exactness_run import examine
+    from exactness_run import examine, examine_random
 
     reports = []
     for path in model_files(args.models):
         print(path.stem, "...", file=sys.stderr)
-        reports.append(examine(path, args.samples))
+        reports.append(examine(path.stem, path.read_bytes(), args.samples))
+    if not args.models:
+        sys.path.append(str(ROOT / "tests"))
+        reports.append(examine_random(RANDOM))
     text = page(reports, args.samples)
     if args.stdout or args.models:
         print(text)

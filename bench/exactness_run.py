@@ -8,9 +8,9 @@ less 128.  Variables (LSTM states) start from zero for every sample.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from samples import real_inputs
 from edgefl.errors import EdgeflError
 from edgefl.model.flat import RawModel, read_flat
 from edgefl.model.forward import graph_params
-from edgefl.model.graph import Graph, Node
+from edgefl.model.graph import Graph
 from edgefl.model.plan import Planner
 from edgefl.model.read import read_model
 from edgefl.native.engine import Engine
@@ -87,34 +87,49 @@ class Names:
     """Which tensor of the file each tensor of the graph is."""
 
     def __init__(self, graph: Graph, raw: RawModel) -> None:
-        """Match by name where that is unique, else by operator."""
-        self._graph = graph
+        """Match by name where that is unique, else by operator; an operator may have become several nodes."""
         counts = Counter(t.name for t in raw.tensors)
-        self._by_name = {t.name: i for i, t in enumerate(raw.tensors) if counts[t.name] == 1}
-        self._made = {node.output: raw.ops[node.index].outputs for node in graph.nodes}
+        by_name = {t.name: i for i, t in enumerate(raw.tensors) if t.name and counts[t.name] == 1}
+        self._index = {}
+        for port, index in zip(graph.inputs, raw.inputs, strict=True):
+            if raw.tensors[index].dtype in ("int8", "uint8"):
+                self._index[port.tensor] = index
+        nodes: dict[int, dict[int, None]] = defaultdict(dict)  # results of an operator, in order
+        for node in graph.nodes:
+            nodes[node.index][node.output] = None
+        between = set[int]()  # steps inside an operator: the file has no such tensor, whatever their names
+        for number, made in nodes.items():
+            outputs = raw.ops[number].outputs
+            self._index |= zip(list(made)[-len(outputs) :], outputs, strict=False)
+            between.update(list(made)[: -len(outputs)])
+        for tensor, info in enumerate(graph.tensors):
+            if info.name in by_name and tensor not in between:
+                self._index[tensor] = by_name[info.name]
 
     def __getitem__(self, tensor: int) -> int | None:
         """Give the file's index, None where it has no such tensor."""
-        found = self._by_name.get(self._graph.tensors[tensor].name)
-        outputs = self._made.get(tensor, ())
-        return outputs[0] if found is None and len(outputs) == 1 else found
+        return self._index.get(tensor)
 
 
 def compare_ops(report: Report, judge: str, graph: Graph, raw: RawModel, engine: Engine, theirs: Any) -> None:
-    """Run every operator on the judge's inputs and compare its result."""
+    """Run every operator, all nodes that it became, on the judge's inputs and compare its results."""
     names = Names(graph, raw)
-    first = _input_values(graph, names, theirs)
-    for i, node in enumerate(graph.nodes):
-        if not _give_inputs(node, graph, names, engine, theirs):
+    inputs = _input_values(graph, names, theirs)
+    for number, group in groupby(range(len(graph.nodes)), key=lambda i: graph.nodes[i].index):
+        places = list(group)
+        nodes = [graph.nodes[i] for i in places]
+        made = {node.output for node in nodes}
+        outside = {t for node in nodes for t in node.inputs} - made
+        if not _give_inputs(outside, graph, names, engine, theirs):
             continue
         engine.forget()
-        engine.forward(first, i, i + 1)
-        index = names[node.output]
-        wanted = None if index is None else as_int8(theirs.get_tensor(index))
-        ours = engine.tensor(node.output, 1)
-        if wanted is None or wanted.size != ours.size:
-            continue
-        report.ops.setdefault((judge, raw.ops[node.index].name), Count()).add(ours, wanted)
+        engine.forward(inputs, places[0], places[-1] + 1)
+        for tensor in sorted(made):
+            index = names[tensor]
+            wanted = None if index is None else as_int8(theirs.get_tensor(index))
+            ours = engine.tensor(tensor, 1)
+            if wanted is not None and wanted.size == ours.size:
+                report.ops.setdefault((judge, raw.ops[number].name), Count()).add(ours, wanted)
 
 
 def _input_values(graph: Graph, names: Names, theirs: Any) -> np.ndarray:
@@ -128,10 +143,10 @@ def _input_values(graph: Graph, names: Names, theirs: Any) -> np.ndarray:
     return np.concatenate(parts)[None]
 
 
-def _give_inputs(node: Node, graph: Graph, names: Names, engine: Engine, theirs: Any) -> bool:
+def _give_inputs(tensors: set[int], graph: Graph, names: Names, engine: Engine, theirs: Any) -> bool:
     """Put the judge's tensors where the operator reads them; False if one of them is not to be had."""
     single = graph.input if len(graph.inputs) == 1 else -1
-    for tensor in node.inputs:
+    for tensor in sorted(tensors):
         index = names[tensor]
         values = None if index is None else as_int8(theirs.get_tensor(index))
         if values is None or values.size != graph.tensors[tensor].size:
@@ -141,7 +156,7 @@ def _give_inputs(node: Node, graph: Graph, names: Names, engine: Engine, theirs:
     return True
 
 
-def inputs_of(path: Path, theirs: Any, samples: int) -> dict[str, list[list[np.ndarray]]]:
+def inputs_of(name: str, theirs: Any, samples: int) -> dict[str, list[list[np.ndarray]]]:
     """Make samples for every input of the interpreter: noise, and real data where some fits."""
     details = theirs.get_input_details()
     size = sum(int(np.prod(d["shape"])) for d in details)
@@ -157,13 +172,13 @@ def inputs_of(path: Path, theirs: Any, samples: int) -> dict[str, list[list[np.n
                 limit = np.iinfo(d["dtype"])
                 sample.append(rng.integers(limit.min, limit.max + 1, d["shape"]).astype(d["dtype"]))
         noise.append(sample)
-    real = real_inputs(path.stem, details[0], n)
+    real = real_inputs(name, details[0], n)
     return {"noise": noise} | ({"real data": [[x] for x in real]} if real is not None else {})
 
 
-def examine(path: Path, samples: int) -> Report:
+def examine(name: str, data: bytes, samples: int) -> Report:
     """Compare one model with every judge."""
-    report, data = Report(path.stem), path.read_bytes()
+    report = Report(name)
     try:
         read_model(data)
     except EdgeflError as error:
@@ -175,19 +190,17 @@ def examine(path: Path, samples: int) -> Report:
             report.failed[judge] = str(error).strip().splitlines()[0][:160]
             continue
         if not report.refused:
-            _examine_with(report, judge, rule, path, data, theirs, samples)
+            _examine_with(report, judge, rule, data, theirs, samples)
     return report
 
 
-def _examine_with(
-    report: Report, judge: str, rule: str, path: Path, data: bytes, theirs: Any, samples: int
-) -> None:
+def _examine_with(report: Report, judge: str, rule: str, data: bytes, theirs: Any, samples: int) -> None:
     graph = read_model(data)
     graph.requant = rule
     spec = Planner(graph).spec(graph_params(graph), 1)
     engine, whole, raw = Engine(spec), Engine(spec), read_flat(data)
     details = theirs.get_input_details()
-    for kind, values in inputs_of(path, theirs, samples).items():
+    for kind, values in inputs_of(report.name, theirs, samples).items():
         for sample in values:
             for detail, value in zip(details, sample, strict=True):
                 theirs.set_tensor(detail["index"], value)
@@ -206,3 +219,19 @@ def _examine_with(
                 wanted = None if index is None else as_int8(theirs.get_tensor(index))
                 if wanted is not None:
                     report.whole.setdefault((judge, kind), Count()).add(whole.tensor(port.tensor, 1), wanted)
+
+
+def examine_random(count: int) -> Report:
+    """Compare small random models of the tests: operators and shapes that no model of the folder has."""
+    from opmodel import random_op_net, unsigned_op_net
+    from tinymodel import random_net, unsigned_net
+
+    total = Report("random models")
+    for make in (random_net, unsigned_net, random_op_net, unsigned_op_net):
+        for seed in range(count):
+            report = examine("random", make(seed), 4)
+            for key, c in report.ops.items():
+                total.ops.setdefault(key, Count()).merge(c)
+            for key, c in report.whole.items():
+                total.whole.setdefault(key, Count()).merge(c)
+    return total
