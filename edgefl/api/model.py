@@ -49,7 +49,7 @@ class Model:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], requant: str = "xnnpack", target: int | str = 0) -> Model:
-        """Open a full-integer int8 .tflite file.
+        """Open a .tflite file that computes in int8 or uint8.
 
         Parameters
         ----------
