@@ -244,7 +244,7 @@ class Builder:
             q = q.reshape(n_out, *kernel, -1)
         return self._keep(op, 1, 2, q, b, zero)
 
-    def gate(self, op: RawOp, slot: int, bias_slot: int, shape: tuple[int, int], x: int) -> int:
+    def gate(self, op: RawOp, part: str, slot: int, bias_slot: int, shape: tuple[int, int], x: int) -> int:
         """Read the int8 weights of one gate of an LSTM, one scale, and its bias; index into Graph.params.
 
         bias_slot: -1 for none.  x: tensor of the graph that they are multiplied with.
@@ -258,7 +258,9 @@ class Builder:
             raise refuse(op, what, "convert it again")
         b = self._bias(op, shape[0], x, x, bias_slot, slot)
         self._check_sums(op, q, b, shape[1])
-        return self._keep(op, slot, bias_slot, q, b)
+        index = self._keep(op, slot, bias_slot, q, b)
+        self._params[index].part = part
+        return index
 
     def _check_sums(self, op: RawOp, q: np.ndarray, b: np.ndarray, terms: int, zero: int = 0) -> None:
         """Refuse too many weights, and sums of `terms` products and a bias that int32 might not hold."""

@@ -134,6 +134,7 @@ class Param:
     qmin: int = -127  # -128 if the tensor already holds a -128, or is a uint8 one
     zero: int = 0
     unsigned: bool = False
+    part: str = ""  # which of the operator's weights, where it has several: "forget gate"
 
     @property
     def channels(self) -> int:

@@ -22,7 +22,8 @@ from edgefl.model.flat import RawOp
 from edgefl.model.graph import Graph, Node, Op
 from edgefl.native.operators import SvdfSpec
 
-GATES = 4  # input, forget, cell, output
+_NAMES = ("input gate", "forget gate", "cell gate", "output gate")
+GATES = len(_NAMES)
 _TANH, _RELU = 4, 1  # the schema's ActivationFunctionType
 _GATE_SCALE = np.float32(2.0**-12)  # gates before their activation are Q3.12
 _ABSENT = {
@@ -53,8 +54,8 @@ def build_lstm(b: Builder, op: RawOp) -> None:
     cells = b.raw_tensor(op, 1).shape[0] if b.raw_tensor(op, 1).shape else 0
     y = b.output(op, (1, steps, cells))
     spec = Lstm(*_cell_numbers(b, op, y))
-    params = [b.gate(op, 1 + g, 12 + g, (cells, depth), x) for g in range(GATES)]
-    params += [b.gate(op, 5 + g, -1, (cells, cells), y) for g in range(GATES)]
+    params = [b.gate(op, name, 1 + g, 12 + g, (cells, depth), x) for g, name in enumerate(_NAMES)]
+    params += [b.gate(op, f"recurrent {name}", 5 + g, -1, (cells, cells), y) for g, name in enumerate(_NAMES)]
     scales = [b.raw_tensor(op, 1 + g).scales[0] for g in range(2 * GATES)]
     _check_multipliers(op, _factors(b.scale(x), b.scale(y), scales))
     b.add(Node(Op.LSTM, (x,), y, param=params[0], n_params=2 * GATES, detail=spec, index=op.index))

@@ -18,9 +18,9 @@ CAPPED_SHARE = 0.05
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One trained operator: steps so far, how many were capped, how many moved its weights, saturations.
+    """One trained weight tensor: steps so far, how many were capped, how many moved it, saturations.
 
-    weights is False if only its bias trains.
+    weights is False if only its bias trains; part says which of several tensors of the operator it is.
     """
 
     op_index: int
@@ -30,6 +30,7 @@ class LayerReport:
     moved: int
     saturated: int
     clamped: int
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class FitReport:
         """One line for each tensor that the step cap held back, that saturated, or that never moved."""
         lines = []
         for layer in self.layers:
-            name = f"operator {layer.op_index}"
+            name = f"operator {layer.op_index}" + (f" ({layer.part})" if layer.part else "")
             if layer.capped > CAPPED_SHARE * layer.steps:
                 lines.append(
                     f"{name}: {layer.capped} of {layer.steps} steps were capped; "
@@ -80,6 +81,7 @@ def layer_reports(graph: Graph, states: Sequence[ParamState], engine: Engine) ->
                 c.moved,
                 c.saturated_w + c.saturated_b,
                 c.clamped,
+                graph.params[index].part,
             )
         )
     return reports

@@ -136,6 +136,11 @@ def test_turned_digits_are_learnt(shared: Path) -> None:
     assert report.history[-1][0] < 0.5 * report.history[0][0]
     moved = {layer.op_index: layer.moved for layer in report.layers}
     assert len(report.layers) == 9 and all(moved.values())
+    assert [layer.part for layer in report.layers[3:6]] == [
+        "output gate",
+        "recurrent input gate",
+        "recurrent forget gate",
+    ]
 
 
 def test_segments_come_in_the_documented_order() -> None:
