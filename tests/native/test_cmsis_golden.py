@@ -29,7 +29,6 @@ UNUSABLE = {
     "softmax": "fixed-point exponentials; edgefl's softmax is LiteRT's",
     "fully_connected_w_zp": "the weights have a zero point",
     "lstm": "states between the steps are CMSIS-NN's own; LSTM is compared with LiteRT",
-    "svdf": "compared with LiteRT",
 }
 
 
@@ -204,6 +203,40 @@ def pad(case: Case) -> tuple[Any, Any]:
     return y, case.array("_output", y.size)
 
 
+def svdf(case: Case) -> tuple[Any, Any]:
+    """Every batch is a stream of frames; the last one counts. This one's input_offset is the zero point."""
+    batches, depth, filters, memory, rank, size = case.n(
+        "input_batches", "input_size", "feature_batches", "time_batches", "rank", "dst_size"
+    )
+    lo, hi, m_in, shift_in, m_out, shift_out, offset, zero = case.n(
+        "in_activation_min", "in_activation_max", "multiplier_in", "shift_1", "multiplier_out", "shift_2",
+        "input_offset", "output_offset",
+    )  # fmt: skip
+    feature = case.array("_weights_feature", filters * depth)
+    time = case.array("_weights_time", filters * memory, np.int16)
+    bias = case.array("_biases", filters // rank, np.int32)
+    p = ffi.new(
+        "efl_svdf *",
+        {"feature": pointer(feature), "time": pointer(time, "int16_t *"), "bias": pointer(bias, "int32_t *"),
+         "filters": filters, "memory": memory, "rank": rank, "memory_lo": lo, "memory_hi": hi,
+         "in": (m_in, shift_in), "out": (m_out, shift_out)},
+    )  # fmt: skip
+    held = next(v for k, v in case.arrays.items() if k.endswith("_input_sequence"))
+    frames = held.size // (batches * depth)
+    x = np.ascontiguousarray(held.reshape(frames, batches, depth).transpose(1, 0, 2).astype(np.int8))
+    units = filters // rank
+    dims = ffi.new("efl_dims *", {"n": frames, "ci": depth, "co": units})
+    y = np.empty((batches, frames, units), np.int8)
+    scratch = np.empty(lib.efl_svdf_i8_fwd_scratch_bytes(dims, p) + 64, np.int8)
+    for sample, result in zip(x, y, strict=True):
+        state = np.zeros(filters * memory, np.int16)
+        lib.efl_svdf_i8_fwd(
+            pointer(result), pointer(state, "int16_t *"), pointer(sample), dims, p, offset, zero,
+            pointer(scratch, "void *"),
+        )  # fmt: skip
+    return y[:, -1].reshape(-1), case.array("_output_ref", size)
+
+
 FAMILIES: list[tuple[str, Callable[[Case], tuple[Any, Any]]]] = [
     ("depthwise", depthwise),
     ("in_ch_one", depthwise),
@@ -216,6 +249,7 @@ FAMILIES: list[tuple[str, Callable[[Case], tuple[Any, Any]]]] = [
     ("add", combine),
     ("mul", combine),
     ("pad_int8", pad),
+    ("svdf", svdf),
     ("", conv),
 ]
 
@@ -233,7 +267,7 @@ def file(shared: Path) -> Any:
 def test_usable_cases_give_the_golden_outputs(file: Any) -> None:
     names = sorted(json.loads(str(file["config_json"])))
     usable = [n for n in names if not n.startswith(tuple(UNUSABLE))]
-    assert (len(names), len(usable)) == (116, 81)
+    assert (len(names), len(usable)) == (116, 87)
     try:
         for isa in supported_isas():
             select_isa(isa)
