@@ -371,32 +371,3 @@ void efl_bwd_w_run(const int8_t *e, const int8_t *x, const efl_dims *d, int32_t 
         }
     }
 }
-
-/* ---------------------------------------------------------------- the public form: all of A */
-
-typedef struct {
-    int32_t *dw;
-    int32_t k;
-} whole;
-
-static void store(void *context, const efl_bwd_w_tile *t, int32_t worker)
-{
-    (void)worker;
-    const whole *to = context;
-    for (int32_t i = 0; i < t->rows; i++)
-        for (int32_t j = 0; j < t->cols; j++)
-            to->dw[(size_t)(t->c + j) * (size_t)to->k + (size_t)(t->k + i)] =
-                t->sums[i * t->ld + j] - t->fix[j];
-}
-
-size_t efl_conv2d_i8_bwd_w_scratch_bytes(const efl_dims *d)
-{
-    return efl_bwd_w_bytes(d, 1);
-}
-
-void efl_conv2d_i8_bwd_w(int32_t *dw, const int8_t *e, const int8_t *x, const efl_dims *d, int32_t x_zero,
-                         void *scratch)
-{
-    whole to = {dw, d->kh * d->kw * (d->ci / d->groups)};
-    efl_bwd_w_run(e, x, d, x_zero, store, &to, 1, 1, scratch);
-}

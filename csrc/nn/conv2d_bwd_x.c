@@ -330,29 +330,3 @@ uint32_t efl_bwd_x_shared(const efl_bwd_x *l, int32_t *dx, const int8_t *e, cons
     efl_parallel(SLICES * d->sh * d->sw * d->groups * column_blocks(d), workers, sum_slice, &s);
     return largest(l->tops, workers);
 }
-
-/* ---------------------------------------------------------------- the public form: no scale, all samples */
-
-static float *take_ones(efl_scratch *s, const efl_dims *d)
-{
-    return efl_scratch_take(s, (size_t)d->co * sizeof(float));
-}
-
-size_t efl_conv2d_i8_bwd_x_scratch_bytes(const efl_dims *d)
-{
-    efl_scratch s = {NULL, 0};
-    take_ones(&s, d);
-    return s.used + efl_bwd_x_bytes(d, 1);
-}
-
-void efl_conv2d_i8_bwd_x(int32_t *dx, const int8_t *e, const int8_t *w, const efl_dims *d, void *scratch)
-{
-    efl_scratch s = {scratch, 0};
-    float *ones = take_ones(&s, d);
-    for (int32_t c = 0; c < d->co; c++) ones[c] = 1.0f;
-    efl_bwd_x l;
-    efl_bwd_x_begin(&l, w, d, 1, efl_scratch_take(&s, 0));
-    for (int32_t i = 0; i < d->n; i++)
-        efl_bwd_x_sample(&l, dx + (size_t)i * (size_t)(d->hi * d->wi * d->ci),
-                         e + (size_t)i * (size_t)(d->ho * d->wo * d->co), ones, 0);
-}
