@@ -217,7 +217,7 @@ class Net:
 
     def _weights(self, shape: tuple[int, ...], axis: int, per_channel: bool) -> tuple[int, np.ndarray]:
         n_out, zero = shape[axis], 0
-        q = self.rng.integers(-127, 128, shape).astype(np.int8)
+        q = self.rng.integers(-128 if self.unsigned else -127, 128, shape).astype(np.int8)
         if self.unsigned:
             per_channel, zero = False, int(self.rng.choice([0, self.rng.integers(-128, 128)]))
         scales = (0.002 + 0.004 * self.rng.random(n_out if per_channel else 1)).astype(np.float32)

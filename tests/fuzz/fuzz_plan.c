@@ -6,13 +6,14 @@
  * beyond it; a plan that passes the check is packed, run and trained. Refuses (leaves out) plans that would
  * take long or need more than a few MB: those are no mistakes.
  */
+#include <sanitizer/asan_interface.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "edgefl.h"
 
 enum { MAX_OPS = 6, MAX_TENSORS = MAX_OPS + 1, MAX_PARAMS = 8 * MAX_OPS, MAX_EDGES = 2 * MAX_OPS + 1 };
-enum { MAX_BYTES = 1 << 22, MAX_WORK = 1 << 21, MAX_BLOCKS = 512, MAX_FIELDS = 1024 };
+enum { MAX_BYTES = 1 << 22, MAX_WORK = 1 << 21, POOL_BYTES = 1 << 25, MAX_FIELDS = 1024 };
 
 typedef struct {
     int32_t h, w, c;
@@ -39,9 +40,8 @@ typedef struct {
     int64_t arena;
     int32_t *fields[MAX_FIELDS];
     int32_t n_fields;
-    void *blocks[MAX_BLOCKS];
-    int32_t n_blocks;
-    int failed; /* something was too large to allocate */
+    int64_t used; /* of the pool */
+    int failed;   /* something was too large to allocate */
 } world;
 
 /* Made once: these calls are slow. */
@@ -55,15 +55,19 @@ static uint32_t take(world *w, uint32_t below)
     return *w->p++ % below;
 }
 
+/* Blocks lie here, in poisoned ground: AddressSanitizer's own malloc would take most of the time. */
+static _Alignas(64) uint8_t pool[POOL_BYTES];
+
 /* Exactly as long as asked for; the first bytes are noise. */
 static void *block(world *w, int64_t bytes)
 {
-    if (bytes < 0 || bytes > MAX_BYTES || w->n_blocks == MAX_BLOCKS) {
+    if (bytes < 0 || bytes > MAX_BYTES || w->used + bytes + 128 > POOL_BYTES) {
         w->failed = 1;
         return NULL;
     }
-    uint8_t *p = malloc(bytes ? (size_t)bytes : 1);
-    w->blocks[w->n_blocks++] = p;
+    uint8_t *p = pool + w->used;
+    w->used += (bytes + 127) / 64 * 64; /* at least 64 poisoned bytes between two blocks */
+    ASAN_UNPOISON_MEMORY_REGION(p, (size_t)bytes);
     memset(p, 0x2b, (size_t)bytes);
     for (int64_t i = 0; i < bytes && i < 2048; i++) {
         w->state = w->state * 1664525u + 1013904223u;
@@ -504,6 +508,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint32_t isa = take(w, EFL_ISA_COUNT);
     if (!isas) {
         isas = efl_isa_supported();
+        ASAN_POISON_MEMORY_REGION(pool, POOL_BYTES);
         efl_softmax_tables(powers, table, 0.05f, 1.0f);
     }
     while (!(isas >> isa & 1)) isa--;
@@ -518,6 +523,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     p->scratch = promise;
     p->scratch_bytes = INT64_MAX;
     if (!w->failed && efl_plan_check(p) == EFL_OK && light(p) && apart(p)) run(w);
-    for (int32_t i = 0; i < w->n_blocks; i++) free(w->blocks[i]);
+    ASAN_POISON_MEMORY_REGION(pool, (size_t)w->used);
     return 0;
 }
