@@ -159,6 +159,7 @@ typedef struct {
     int32_t pt, pl;                 /* padding rows above, columns left */
     int32_t groups;                 /* CONV2D */
     int32_t mult;                   /* DWCONV2D: co = ci * mult */
+    int32_t w_zero;                 /* zero point of the weights: 0 but in models that were uint8 */
 } efl_dims;
 
 /* EFL_E_SHAPE unless the shapes fit the operator and its limits: sizes below 2^30, at most 65536 products a

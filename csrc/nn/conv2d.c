@@ -17,6 +17,7 @@
 
 typedef struct {
     int32_t n_runs, run, groups; /* groups of 4 elements in a run */
+    int32_t parts;               /* 2: a second set of runs takes the weights' zero point off */
     int32_t columns;             /* of one group of channels, rounded up */
     int32_t w, step, reach;      /* image: width, rows from output row to output row, rows of one */
 } geometry;
@@ -37,6 +38,7 @@ static geometry geometry_of(const efl_dims *d)
         g.run = joined ? d->kw * cig : cig;
     }
     g.groups = (g.run + 3) / 4;
+    g.parts = d->w_zero ? 2 : 1;
     g.columns = (d->co / d->groups + EFL_NR - 1) / EFL_NR * EFL_NR;
     return g;
 }
@@ -44,7 +46,7 @@ static geometry geometry_of(const efl_dims *d)
 static size_t take_packed(efl_packed *p, const geometry *g, const efl_dims *d, const void *packed)
 {
     return efl_packed_take(p, packed, (size_t)d->groups * (size_t)g->columns,
-                           (size_t)g->n_runs * (size_t)g->groups);
+                           (size_t)g->parts * (size_t)g->n_runs * (size_t)g->groups);
 }
 
 size_t efl_conv2d_i8_packed_bytes(const efl_dims *d)
@@ -88,17 +90,19 @@ static void pack(void *packed, const int8_t *w, const int32_t *b, const efl_dims
     efl_packed p;
     take_packed(&p, &g, d, packed);
     const int32_t cog = d->co / d->groups;
-    const size_t k = (size_t)g.n_runs * (size_t)g.run, steps = (size_t)g.n_runs * (size_t)g.groups;
+    const size_t k = (size_t)g.n_runs * (size_t)g.run;
+    const size_t part = (size_t)g.n_runs * (size_t)g.groups * EFL_NR * 4, panel_n = (size_t)g.parts * part;
     for (int32_t group = 0; group < d->groups; group++)
         for (int32_t c = 0; c < cog; c += EFL_NR) {
             const size_t at = (size_t)(group * g.columns + c);
             const int32_t cols = cog - c < EFL_NR ? cog - c : EFL_NR;
-            int8_t *panel = p.w + at * steps * 4;
+            int8_t *panel = p.w + at / EFL_NR * panel_n;
             if (columns)
                 pack_columns(panel, p.sums + at, w + c, (size_t)d->co, &g, cols);
             else
                 efl_kernels()->fwd.pack(panel, p.sums + at, w + (size_t)(group * cog + c) * k, k, g.n_runs,
                                         g.run, cols);
+            if (g.parts == 2) efl_packed_zero(panel + part, p.sums + at, g.n_runs, g.run, cols, d->w_zero);
         }
     *p.extreme = efl_packed_extreme(w, (size_t)d->co * k);
     efl_conv2d_i8_fold(packed, b, d, rq);
@@ -145,7 +149,7 @@ static size_t take(area *a, const geometry *g, const efl_dims *d, void *scratch)
     const size_t row = (size_t)g->w * (size_t)d->ci;
     const size_t narrow = (size_t)image_rows(g, block_rows(g, d, 1)) * row + EFL_FWD_SLACK;
     const size_t wide = 2 * ((size_t)image_rows(g, block_rows(g, d, 2)) * row + EFL_FWD_SLACK);
-    a->offs = efl_scratch_take(&s, (size_t)g->n_runs * sizeof(int32_t));
+    a->offs = efl_scratch_take(&s, (size_t)g->parts * (size_t)g->n_runs * sizeof(int32_t));
     a->pixels = efl_scratch_take(&s, (size_t)block_rows(g, d, 1) * (size_t)d->wo * sizeof(int32_t));
     a->image = efl_scratch_take(&s, narrow > wide ? narrow : wide);
     return s.used;
@@ -161,8 +165,10 @@ size_t efl_conv2d_i8_fwd_scratch_bytes(const efl_dims *d)
 static void walk(const area *a, const geometry *g, const efl_dims *d, int32_t rows)
 {
     const int32_t per_row = g->n_runs > d->kh ? d->kw : 1;
-    for (int32_t r = 0; r < g->n_runs; r++)
-        a->offs[r] = (r / per_row * d->dh * g->w + r % per_row * d->dw) * d->ci;
+    for (int32_t i = 0; i < g->parts * g->n_runs; i++) {
+        const int32_t r = i % g->n_runs;
+        a->offs[i] = (r / per_row * d->dh * g->w + r % per_row * d->dw) * d->ci;
+    }
     int32_t *at = a->pixels;
     for (int32_t i = 0; i < rows; i++)
         for (int32_t ox = 0; ox < d->wo; ox++) *at++ = (i * g->step * g->w + ox * d->sw) * d->ci;
@@ -217,7 +223,8 @@ void efl_conv2d_i8_fwd_rows(int8_t *y, const int8_t *x, const void *packed, cons
     if (!in_place && g.w != d->wi)
         efl_fwd_fill(k, a.image, (size_t)image_rows(&g, block) * (size_t)g.w * (size_t)d->ci, rq->x_zero);
     const size_t in = (size_t)d->hi * (size_t)d->wi * (size_t)d->ci, out = (size_t)d->wo * (size_t)d->co;
-    const size_t panel = (size_t)g.n_runs * (size_t)g.groups * 4;
+    const int32_t n_runs = g.parts * g.n_runs;
+    const size_t panel = (size_t)n_runs * (size_t)g.groups * 4;
     for (int32_t at = first; at < last;) {
         const int32_t sample = at / d->ho, oy = at % d->ho;
         int32_t rows = d->ho - oy < block ? d->ho - oy : block;
@@ -238,7 +245,7 @@ void efl_conv2d_i8_fwd_rows(int8_t *y, const int8_t *x, const void *packed, cons
                                      .bias = p.bias + column,
                                      .mult = p.mult + column,
                                      .n_pixels = rows * d->wo,
-                                     .n_runs = g.n_runs,
+                                     .n_runs = n_runs,
                                      .groups = g.groups,
                                      .cols = cog,
                                      .extreme = *p.extreme,

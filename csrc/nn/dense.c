@@ -21,7 +21,8 @@ static efl_dims as_conv(const efl_dims *d)
                         .pt = 0,
                         .pl = 0,
                         .groups = 1,
-                        .mult = 1};
+                        .mult = 1,
+                        .w_zero = d->w_zero};
     return c;
 }
 

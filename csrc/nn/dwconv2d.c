@@ -20,7 +20,7 @@
 typedef struct {
     int32_t w;       /* of the image */
     int32_t fours;   /* kernel rows / 4 rounded up */
-    int32_t taps;    /* fours * kw */
+    int32_t taps;    /* fours * kw, twice that if the weights have a zero point to take off (packed.h) */
     int32_t columns; /* co rounded up */
     int32_t flat;    /* a row is one run of numbers, 16 at a time */
 } geometry;
@@ -30,7 +30,7 @@ static geometry geometry_of(const efl_dims *d)
     geometry g;
     g.w = efl_image_w(d);
     g.fours = (d->kh + 3) / 4;
-    g.taps = g.fours * d->kw;
+    g.taps = g.fours * d->kw * (d->w_zero ? 2 : 1);
     g.columns = (d->co + EFL_NR - 1) / EFL_NR * EFL_NR;
     g.flat = d->sw == 1 && d->co < EFL_NR && EFL_NR % d->co == 0;
     return g;
@@ -109,8 +109,10 @@ void efl_dwconv2d_i8_pack(void *packed, const int8_t *w, const int32_t *b, const
         for (int32_t ky = 0; ky < d->kh; ky++)
             for (int32_t kx = 0; kx < d->kw; kx++) {
                 const int8_t q = w[(size_t)(ky * d->kw + kx) * (size_t)d->co + (size_t)c];
-                to[(ky / 4 * d->kw + kx) * EFL_NR * 4 + ky % 4] = q;
-                p.sums[j] += q;
+                const int32_t at = (ky / 4 * d->kw + kx) * EFL_NR * 4 + ky % 4;
+                to[at] = q;
+                if (d->w_zero) to[at + g.fours * d->kw * EFL_NR * 4] = (int8_t)-d->w_zero;
+                p.sums[j] += q - d->w_zero;
             }
     }
     *p.extreme = efl_packed_extreme(w, (size_t)(d->kh * d->kw) * (size_t)d->co);
@@ -168,7 +170,10 @@ size_t efl_dwconv2d_i8_fwd_scratch_bytes(const efl_dims *d)
 
 static void walk(const area *a, const geometry *g, const efl_dims *d, int32_t rows)
 {
-    for (int32_t t = 0; t < g->taps; t++) a->offs[t] = (t / d->kw * g->w + t % d->kw * d->dw) * d->co * 4;
+    for (int32_t i = 0; i < g->taps; i++) {
+        const int32_t t = i % (g->fours * d->kw);
+        a->offs[i] = (t / d->kw * g->w + t % d->kw * d->dw) * d->co * 4;
+    }
     int32_t *at = a->pixels;
     if (g->flat)
         for (int32_t i = 0; i * EFL_NR < d->wo * d->co; i++) *at++ = i * EFL_NR * 4;

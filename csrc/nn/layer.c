@@ -15,10 +15,16 @@ static int has_weights(const efl_op *op)
     return op->kind == EFL_OP_CONV2D || op->kind == EFL_OP_DWCONV2D || op->kind == EFL_OP_DENSE;
 }
 
+/* Weights whose zero point has no negative in int8 cannot be packed with it (packed.h). */
+static int one_by_one(const efl_op *op)
+{
+    return op->dims.w_zero == -128;
+}
+
 int64_t efl_op_packed_bytes(const efl_op *op)
 {
     const efl_dims d = efl_op_dims(op, 1);
-    if (!has_weights(op) || efl_dims_check(&d, op->kind) != EFL_OK) return 0;
+    if (!has_weights(op) || one_by_one(op) || efl_dims_check(&d, op->kind) != EFL_OK) return 0;
     return (int64_t)(op->kind == EFL_OP_CONV2D     ? efl_conv2d_i8_packed_bytes(&d)
                      : op->kind == EFL_OP_DWCONV2D ? efl_dwconv2d_i8_packed_bytes(&d)
                                                    : efl_dense_i8_packed_bytes(&d));
@@ -92,8 +98,7 @@ size_t efl_layer_scratch_bytes(const efl_plan *plan, const efl_op *op)
     const efl_dims d = efl_op_dims(op, plan->n_max);
     layout l;
     if (!has_weights(op) || op->param < 0) return 0;
-    return plan->params[op->param].q_zero ? efl_zeroed_fwd_scratch_bytes(op)
-                                          : take(&l, op, &d, efl_plan_threads(plan), NULL);
+    return one_by_one(op) ? efl_zeroed_fwd_scratch_bytes(op) : take(&l, op, &d, efl_plan_threads(plan), NULL);
 }
 
 /* Samples of a call in parts, one part a task. */
@@ -128,7 +133,7 @@ void efl_layer_forward(const efl_plan *plan, const efl_op *op, int8_t *y, const 
     const efl_dims d = efl_op_dims(op, n);
     const efl_requant_params rq = requant_params(plan, op);
     const efl_param *p = &plan->params[op->param];
-    if (p->q_zero) {
+    if (one_by_one(op)) {
         efl_zeroed_fwd(y, x, op, p, &d, &rq, plan->scratch);
         return;
     }

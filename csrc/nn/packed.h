@@ -27,6 +27,18 @@ static inline size_t efl_packed_take(efl_packed *p, const void *packed, size_t c
     return s.used;
 }
 
+/* Runs that take z off every weight of cols columns: sum x (q - z) = sum x q + sum x (-z), z > -128. */
+static inline void efl_packed_zero(int8_t *panel, int32_t *sums, int32_t n_runs, int32_t run, int32_t cols,
+                                   int32_t z)
+{
+    const int32_t groups = (run + 3) / 4;
+    for (int32_t r = 0; r < n_runs; r++)
+        for (int32_t g = 0; g < groups; g++)
+            for (int32_t j = 0; j < EFL_NR; j++, panel += 4)
+                for (int32_t t = 0; t < 4; t++) panel[t] = (int8_t)(j < cols && 4 * g + t < run ? -z : 0);
+    for (int32_t j = 0; j < cols; j++) sums[j] -= n_runs * run * z;
+}
+
 static inline int32_t efl_packed_extreme(const int8_t *w, size_t n)
 {
     int8_t least = 0;

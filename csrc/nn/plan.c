@@ -77,6 +77,7 @@ static efl_status param_check(const efl_plan *plan, const efl_op *op)
     if (p->co != d->co || p->len != len || (p->n_scales != 1 && p->n_scales != p->co) || p->qmin < -128)
         return EFL_E_SHAPE;
     /* (x - z)*q and z_w*(x - z) are summed apart: 32768 * (255*128 + 128*255) < 2^31 */
+    if (p->q_zero != d->w_zero) return EFL_E_RANGE;
     if (p->q_zero < -128 || p->q_zero > 127 || (p->q_zero && len / d->co > EFL_TERMS_MAX / 2))
         return EFL_E_RANGE;
     if (!p->q || !p->b || !p->scales || !p->mult || (p->train_w && !p->keys && !p->r) ||

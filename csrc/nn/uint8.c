@@ -3,7 +3,8 @@
  * What only models that were uint8 in the file need: weights with a zero point, and an average pool that
  * rounds half up. One plain path for all shapes; a window at a time. Never allocates.
  * A weight is q - z, so a sum of (x - z_x)*(q - z) is that of (x - z_x)*q less z times that of x - z_x; the
- * sum of e*(q - z) is that of e*q less z times that of e. Weight gradients do not depend on z.
+ * sum of e*(q - z) is that of e*q less z times that of e. Weight gradients do not depend on z. The forward
+ * pass here serves z = -128 only; the packed kernels take any other zero point off themselves (packed.h).
  */
 #include "nn/uint8.h"
 

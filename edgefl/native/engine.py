@@ -323,6 +323,7 @@ class Engine:
         dims = dict.fromkeys(
             ("n", "hi", "wi", "ci", "ho", "wo", "co", "kh", "kw", "sh", "sw", "dh", "dw", "groups", "mult"), 1
         )
+        w_zero = self._spec.params[op.param].q_zero if op.param >= 0 else 0
         powers = ffi.NULL
         if op.softmax is not None:
             powers = self._make("double[]", 256)
@@ -345,7 +346,7 @@ class Engine:
             "u8": op.u8,
             "ratio": op.ratio,
             "add": op.add,
-            "dims": dims | op.dims,
+            "dims": dims | op.dims | {"w_zero": w_zero},
             "powers": powers,
             "table": table_struct(op.table, self._keep) if op.table else ffi.NULL,
             "binary": binary_struct(op.binary, fixed, self._keep) if op.binary else ffi.NULL,
@@ -357,12 +358,10 @@ class Engine:
         }
 
     def _take_packed(self) -> Int8:
-        """Memory for packed weights: those that neither train nor have a zero point, as far as they fit."""
+        """Memory for the packed weights of operators whose weights do not train, as far as they fit."""
         ops, params = self._plan.ops, self._spec.params
         sizes = [
-            0
-            if op.param < 0 or params[op.param].train_w or params[op.param].q_zero
-            else lib.efl_op_packed_bytes(ops + i)
+            0 if op.param < 0 or params[op.param].train_w else lib.efl_op_packed_bytes(ops + i)
             for i, op in enumerate(self._spec.ops)
         ]
         rounded = [-(-size // 64) * 64 for size in sizes]

@@ -268,7 +268,7 @@ typedef struct {
 
 static efl_dims map_dims(int32_t hi, int32_t wi, int32_t ci, int32_t ho, int32_t wo, int32_t co)
 {
-    const efl_dims d = {1, hi, wi, ci, ho, wo, co, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1};
+    const efl_dims d = {1, hi, wi, ci, ho, wo, co, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 0};
     return d;
 }
 

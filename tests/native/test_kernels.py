@@ -209,3 +209,38 @@ def test_packed_weights_are_the_same_on_every_instruction_set(s: Shape, seed: in
             getattr(lib, f"efl_{name}_i8_fold")(area, i32(b), d, rq)
             images.append(packed.tobytes())
     assert len(set(images)) == 1
+
+
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(shapes("conv") | shapes("depthwise"), st.integers(0, 1 << 30))
+def test_weights_with_a_zero_point_equal_formula(s: Shape, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    name = "dwconv2d" if s.co == s.ci * s.mult and s.groups == 1 else "conv2d"
+    w_shape = (s.kh, s.kw, s.co) if name == "dwconv2d" else (s.co, s.kh, s.kw, s.ci // s.groups)
+    x = rng.integers(-128, 128, (s.n, s.hi, s.wi, s.ci)).astype(np.int8)
+    w = rng.integers(-128, 128, w_shape).astype(np.int8)
+    b = rng.integers(-20000, 20000, s.co).astype(np.int32)
+    mult = rng.uniform(0.0001, 0.02, 1).astype(np.float32)
+    w_zero = int(rng.choice([v for v in range(-127, 128) if v]))
+    x_zero, y_zero = (int(v) for v in rng.integers(-128, 128, 2))
+    c_mult = ffi.from_buffer("float[]", mult)
+    rq = ffi.new(
+        "efl_requant_params *",
+        {"mult": c_mult, "n_mult": 1, "x_zero": x_zero, "y_zero": y_zero, "lo": -128, "hi": 127},
+    )
+    e = np.zeros((s.n, s.ho, s.wo, s.co), np.int8)
+    oracle = depthwise if name == "dwconv2d" else conv
+    acc = oracle(x.astype(np.int64) - x_zero, e, w.astype(np.int64) - w_zero, s)[0]
+    d = ffi.new("efl_dims *", s.dims() | {"w_zero": w_zero})
+    call = {
+        p: getattr(lib, f"efl_{name}_i8_{p}") for p in ("packed_bytes", "pack", "fwd", "fwd_scratch_bytes")
+    }
+    for isa in supported_isas():
+        select_isa(isa)
+        packed = ffi.from_buffer(np.full(call["packed_bytes"](d), 85, np.int8))
+        scratch = ffi.from_buffer(np.full(call["fwd_scratch_bytes"](d), 85, np.int8))
+        call["pack"](packed, i8(w), i32(b), d, rq)
+        y = np.empty(e.shape, np.int8)
+        call["fwd"](i8(y), i8(x), packed, d, rq, scratch)
+        wanted = requantise((acc + b).astype(np.int32), mult, -128, 127, y_zero)
+        np.testing.assert_array_equal(y, wanted, err_msg=isa_name())
