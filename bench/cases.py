@@ -68,7 +68,7 @@ def resnet8(shared: Path, seed: int) -> Case:
     for c in range(10):
         place[y == c] = np.arange((y == c).sum())  # names are sorted
     train = place < 200
-    runs = (Run("head", 0.01), Run("bias+head", 0.01), Run("last:4", 0.001), Run("all", 0.0003))
+    runs = (Run("head", 0.03, 10), Run("bias+head", 0.01), Run("last:4", 0.0003, 10), Run("all", 0.0003))
     graph = _model(shared / "data/models/mlperf-tiny/resnet8_int8.tflite")
     return Case(graph, x[train], y[train], {"": (x[~train], y[~train])}, "accuracy", runs)
 
@@ -124,7 +124,7 @@ def fan(shared: Path, seed: int) -> Case:
     x = quantise(graph, parts["train"])
     test = quantise(graph, np.concatenate([parts["normal"], parts["anomaly"]]))
     labels = np.repeat([0, 1], [len(parts["normal"]), len(parts["anomaly"])])
-    runs = tuple(Run(layers, 0.3, 10) for layers in ("bias+head", "last:2", "all"))
+    runs = tuple(Run(layers, 0.1, 10) for layers in ("bias+head", "last:2", "all"))
     return Case(graph, x, None, {"": (test, labels)}, "AUC", runs, 0.03, loss="mse")
 
 
