@@ -72,7 +72,7 @@ static void fold(const efl_plan *plan, const efl_op *op)
 void efl_plan_pack(const efl_plan *plan)
 {
     for (int32_t i = 0; i < plan->n_ops; i++)
-        if (plan->ops[i].packed) pack(plan, &plan->ops[i], plan->ops[i].packed);
+        if (plan->ops[i].packed && !one_by_one(&plan->ops[i])) pack(plan, &plan->ops[i], plan->ops[i].packed);
 }
 
 typedef struct {

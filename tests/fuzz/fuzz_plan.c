@@ -116,8 +116,8 @@ static void window(world *w, efl_dims *d)
     }
 }
 
-/* Numbers of one weight tensor; its arrays come when all numbers are final. */
-static void weights(world *w, int32_t co, int32_t len, int train)
+/* Numbers of one weight tensor; its arrays come when all numbers are final. Returns its zero point. */
+static int32_t weights(world *w, int32_t co, int32_t len, int train)
 {
     efl_param *p = &w->params[w->plan.n_params++];
     p->co = co;
@@ -128,6 +128,7 @@ static void weights(world *w, int32_t co, int32_t len, int train)
     p->train_w = train && take(w, 2);
     p->train_b = train && take(w, 2);
     p->rate = 1.0f;
+    return p->q_zero;
 }
 
 static const int32_t KINDS[] = {EFL_OP_CONV2D,  EFL_OP_DWCONV2D, EFL_OP_DENSE,   EFL_OP_AVGPOOL,
@@ -146,20 +147,20 @@ static void special(world *w, int32_t i, int train)
         d->groups = d->ci % 2 == 0 && take(w, 2) ? 2 : 1;
         d->co = d->groups * (1 + (int32_t)take(w, 9));
         op->param = w->plan.n_params;
-        weights(w, d->co, d->co * d->kh * d->kw * (d->ci / d->groups), train);
+        d->w_zero = weights(w, d->co, d->co * d->kh * d->kw * (d->ci / d->groups), train);
         break;
     case EFL_OP_DWCONV2D:
         window(w, d);
         d->mult = 1 + (int32_t)take(w, 2);
         d->co = d->ci * d->mult;
         op->param = w->plan.n_params;
-        weights(w, d->co, d->kh * d->kw * d->co, train);
+        d->w_zero = weights(w, d->co, d->kh * d->kw * d->co, train);
         break;
     case EFL_OP_DENSE:
         d->ho = d->wo = 1;
         d->co = 1 + (int32_t)take(w, 40);
         op->param = w->plan.n_params;
-        weights(w, d->co, d->co * in, train);
+        d->w_zero = weights(w, d->co, d->co * in, train);
         break;
     case EFL_OP_AVGPOOL:
     case EFL_OP_MAXPOOL:
