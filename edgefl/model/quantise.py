@@ -19,7 +19,7 @@ from edgefl.model.graph import Graph, Port, Tensor
 
 Samples: TypeAlias = "np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]"
 
-_STORED = {"int8": np.dtype(np.int8), "uint8": np.dtype(np.uint8), "int16": np.dtype(np.int16)}
+_STORED = {name: np.dtype(name) for name in ("int8", "uint8", "int16", "int32")}
 _CHUNK = 1 << 18  # values quantised at a time: 1 MB of float32 beside the result
 
 
