@@ -85,7 +85,9 @@ def test_predict_takes_stored_int32() -> None:
     model = Model(read_model(bordered("int32", "int32", scale=0.001)))
     stored = own_values("int32", 5)
     real = stored * np.float32(0.001)
-    np.testing.assert_array_equal(model.predict(real, values="stored"), model.predict(stored, values="stored"))
+    np.testing.assert_array_equal(
+        model.predict(real, values="stored"), model.predict(stored, values="stored")
+    )
 
 
 def test_predict_int16_input_takes_floats_or_its_own() -> None:
