@@ -289,6 +289,8 @@ def _read_options(op: tflite.Operator, name: str, what: str) -> dict[str, Option
     table_name, fields = _OPTIONS[name]
     options = getattr(tflite, table_name)()
     table = op.BuiltinOptions()
+    if table is None and fields == ("FusedActivationFunction",):
+        return {"FusedActivationFunction": 0}  # LiteRT takes a missing table as no activation
     if table is None or op.BuiltinOptionsType() != getattr(tflite.BuiltinOptions, table_name):
         raise ModelError(f"{what} has no {table_name}", hint="convert the model again")
     options.Init(table.Bytes, table.Pos)

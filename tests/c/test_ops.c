@@ -244,7 +244,7 @@ static void check_refusals(void)
                           .mask_hi = 128,
                           .lo = -128,
                           .hi = 127,
-                          .dims = {1, 2, 3, 1, 2, 3, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1}};
+                          .dims = {1, 2, 3, 1, 2, 3, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 0}};
     efl_op ops[3] = {plain, plain, plain};
     ops[0].kind = EFL_OP_TABLE, ops[0].in0 = 0, ops[0].out = 1, ops[0].table = &table;
     ops[1].kind = EFL_OP_MOVE, ops[1].in0 = 1, ops[1].out = 2, ops[1].move = &move, ops[1].dims.ho = 4;
